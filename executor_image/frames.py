@@ -1,0 +1,118 @@
+"""Frames between the supervisor and one runner process: ``u32 length | u8 type | body`` on a private socketpair.
+
+Standard library only: the runner has nothing else. The supervisor parses what comes up as hostile: a type that is not
+listed for that direction, or a body over its bound, is a ``FrameViolation``, and that ends the process that sent it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+HEADER = struct.Struct("<IB")
+U32 = struct.Struct("<I")
+EXECUTE_HEAD = struct.Struct("<16sQ")  # nonce, execution id
+CALL_HEAD = struct.Struct("<16sIH")  # nonce, call number, length of the name; then name, then arguments
+TOOL_HEAD = struct.Struct("<IB")  # call number, 0 value | 1 failure
+RESULT_HEAD = struct.Struct("<16sB")  # nonce, one of OUTCOME_*
+CHILD_HEAD = struct.Struct("<Ii")  # generation, pid or wait status
+
+# supervisor -> runner
+SETUP = 1  # JSON: import rules, tools, environment; the first frame, once
+FORK = 2  # u32 generation; comes with one fd, the child's channel
+EXECUTE = 3  # EXECUTE_HEAD, code
+TOOL_RESULT = 4  # TOOL_HEAD, serialised Value or JSON [type name, message]
+SIGNAL = 5  # u8 SIGNAL_*: to the head, about its child
+RETIRE = 6  # the head is not needed any more
+FILE = 7  # JSON request, NUL, data
+
+# runner -> supervisor
+READY = 33  # SETUP is done
+FORKED = 34  # CHILD_HEAD with the pid, or -1 when fork failed
+CHILD_EXIT = 35  # CHILD_HEAD with the wait status
+STDOUT = 36
+STDERR = 37
+TOOL_CALL = 38  # CALL_HEAD, name, arguments
+FINAL = 39  # nonce, serialised Value
+RESULT = 40  # RESULT_HEAD, serialised Outcome
+FILE_REPLY = 41  # serialised FileReply
+
+SIGNAL_INTERRUPT = 1
+SIGNAL_KILL = 2  # everything of this uid but the head itself
+
+OUTCOME_OK = 0
+OUTCOME_ERROR = 1
+OUTCOME_IMPORT_DENIED = 2
+
+NONCE_BYTES = 16
+MAX_CODE = 1 << 20  # source of one action: a model's reply is far smaller
+MAX_VALUE = 2 << 20  # a value on the wire; an Outcome adds text and bundles to it and stays below gRPC's 4 MiB
+MAX_OUTCOME = 3 << 20
+MAX_TEXT = 64 << 10  # repr of the value, message and traceback of an error
+MAX_PIECE = 64 << 10  # one piece of output; longer writes are cut into several
+MAX_FILE_PIECE = 1 << 20
+MAX_FILES = 4096  # listed below the workspace
+MAX_NAME = 256
+MAX_SETUP = 16 << 20  # 256 tools with 64 KiB of documentation each
+
+# Largest legal body for each type that a runner may send.
+FROM_RUNNER: dict[int, int] = {
+    READY: 0,
+    FORKED: CHILD_HEAD.size,
+    CHILD_EXIT: CHILD_HEAD.size,
+    STDOUT: MAX_PIECE,
+    STDERR: MAX_PIECE,
+    TOOL_CALL: CALL_HEAD.size + MAX_NAME + MAX_VALUE,
+    FINAL: NONCE_BYTES + MAX_VALUE,
+    RESULT: RESULT_HEAD.size + MAX_OUTCOME,
+    FILE_REPLY: MAX_OUTCOME,
+}
+TO_RUNNER: dict[int, int] = {
+    SETUP: MAX_SETUP,
+    FORK: U32.size,
+    EXECUTE: EXECUTE_HEAD.size + MAX_CODE,
+    TOOL_RESULT: TOOL_HEAD.size + MAX_OUTCOME,
+    SIGNAL: 1,
+    RETIRE: 0,
+    FILE: MAX_FILE_PIECE + (64 << 10),
+}
+
+
+class FrameViolation(Exception):
+    """The peer sent a frame that is not legal in this direction."""
+
+
+def pack(kind: int, *parts: bytes) -> bytes:
+    """One frame."""
+    return b"".join((HEADER.pack(sum(map(len, parts)), kind), *parts))
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; ``legal`` maps each allowed type to its largest body."""
+
+    def __init__(self, legal: dict[int, int]) -> None:
+        self._legal = legal
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """The frames that ``data`` completes.
+
+        Raises:
+            FrameViolation: a type that is not legal here, or a body over its bound.
+        """
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= HEADER.size:
+                length, kind = HEADER.unpack_from(buffer, start)
+                if length > self._legal.get(kind, -1):
+                    raise FrameViolation(f"frame of type {kind} and {length} bytes")
+                end = start + HEADER.size + length
+                if len(buffer) < end:
+                    break
+                body = bytes(buffer[start + HEADER.size : end])
+                start = end
+                yield kind, body
+        finally:
+            del buffer[:start]

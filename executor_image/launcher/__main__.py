@@ -1,0 +1,121 @@
+"""The container's entry point: ``python3 -m executor_image.launcher --supervisor-uid S ...``, as root, for a moment.
+
+Forks what becomes the runner (uid R), then becomes the supervisor (uid S). They share two pipes (what C code writes to
+descriptors 1 and 2) and one socketpair, and nothing else. No argument is a secret.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from executor_image.launcher import privileges
+
+RUNNER_PYTHON = "/opt/py/bin/python3"
+RUNNER_ARGV = (RUNNER_PYTHON, "-I", "-S", "-B", "-X", "utf8", "-m", "executor_image.runner")
+SUPERVISOR_GROUP = 60001  # may read /opt/exec; the runner may not
+WORKSPACE = "/workspace"
+# Constant: nothing of the engine's or the image's environment reaches user code. One thread per numerical library keeps
+# the runner forkable; huge pages make forking a large heap cheap.
+RUNNER_ENV = {
+    "HOME": WORKSPACE,
+    "TMPDIR": "/tmp",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+    "MPLCONFIGDIR": "/tmp/matplotlib",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+STACK_BYTES = 8 << 20  # of each thread; counted against the data limit
+PROCESS_RESERVE = 20  # of the container's pids, for the supervisor's own threads
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The arguments, all set by the host."""
+
+    supervisor_uid: int
+    runner_uid: int
+    memory: int  # bytes, of the container
+    disk: int  # bytes, of the workspace
+    pids: int
+    lease: float  # seconds
+    lifetime: float  # seconds
+
+
+def parse(argv: Sequence[str]) -> Stage:
+    """Arguments -> Stage."""
+    parser = argparse.ArgumentParser(prog="launcher", allow_abbrev=False)
+    for name in ("supervisor-uid", "runner-uid", "memory", "disk", "pids"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("lease", "lifetime"):
+        parser.add_argument(f"--{name}", type=float, required=True)
+    return Stage(**vars(parser.parse_args(argv)))
+
+
+def limit_runner(stage: Stage) -> None:
+    """What one process of the runner may take; the container's own limits hold for all of them together."""
+    privileges.limit(resource.RLIMIT_CORE, 0)
+    # Below the container's limit, so that Python gets a MemoryError before the kernel kills.
+    privileges.limit(resource.RLIMIT_DATA, stage.memory * 8 // 10)
+    privileges.limit(resource.RLIMIT_FSIZE, stage.disk)
+    privileges.limit(resource.RLIMIT_STACK, STACK_BYTES)
+    # Counted per uid, and this uid is of this container alone: leaves the supervisor room to start threads.
+    privileges.limit(resource.RLIMIT_NPROC, max(4, stage.pids - PROCESS_RESERVE))
+
+
+def become_runner(stage: Stage, channel: int, stdout: int, stderr: int) -> None:
+    """Replaces this process by the runner; returns only by raising."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDONLY)
+    for target, source in enumerate((null, stdout, stderr, channel)):
+        os.dup2(source, target, inheritable=True)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    limit_runner(stage)
+    privileges.drop_everything(stage.runner_uid, stage.runner_uid)
+    os.chdir(WORKSPACE)
+    os.execve(RUNNER_PYTHON, RUNNER_ARGV, RUNNER_ENV)
+
+
+def high(fd: int) -> int:
+    """A copy of ``fd`` above those that the runner puts in place, so that dup2 cannot overwrite one still needed."""
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+
+
+def main() -> None:
+    """Sets the stage and becomes the supervisor."""
+    stage = parse(sys.argv[1:])
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    out_read, out_write = os.pipe()
+    err_read, err_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            become_runner(stage, high(theirs.fileno()), high(out_write), high(err_write))
+        finally:
+            os._exit(70)
+    theirs.close()
+    os.close(out_write)
+    os.close(err_write)
+    privileges.drop_everything(stage.supervisor_uid, SUPERVISOR_GROUP)
+    privileges.forbid_inspection()
+    from executor_image.supervisor.server import run  # only now: none of gRPC's code runs with privileges
+    from executor_image.supervisor.session import Runner
+
+    run(Runner(pid, stage.runner_uid, ours, (out_read, err_read)), stage.lease, stage.lifetime)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The runner's start: ``python3 -I -S -B -m executor_image.runner`` as uid R, its channel on descriptor 3."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+from executor_image import frames
+from executor_image.runner.channel import Channel, ChannelClosed
+from executor_image.runner.generation import Generation
+
+CHANNEL_FD = 3
+
+
+def main() -> None:
+    """Takes the SETUP and serves."""
+    packages = os.path.join(os.path.dirname(os.__file__), "site-packages")
+    sys.path.append(packages)  # -S leaves it out, and with it every .pth file and sitecustomize
+    channel = Channel(socket.socket(fileno=CHANNEL_FD))
+    try:
+        kind, body = channel.receive()
+    except ChannelClosed:
+        return
+    if kind == frames.SETUP:
+        generation = Generation(channel, json.loads(body))
+        channel.send(frames.READY)
+        generation.serve()
+
+
+if __name__ == "__main__":
+    main()

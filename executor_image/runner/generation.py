@@ -1,0 +1,195 @@
+"""One process of the fork tree: waits for commands, runs an execution, forks the next generation.
+
+    head ── fork ──> child runs execution 1 ──> the child is the head now ── fork ──> child runs execution 2 ...
+
+The head forks before there is anything to run, so that nobody waits for it. The child has a channel of its own, runs
+the next execution and, when that went well, is told to fork in its turn; the old head is then retired. When it did not
+go well the old head kills it and forks again: the variables are those from before the execution.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from executor_image import frames
+from executor_image.runner import files
+from executor_image.runner.channel import Channel, ChannelClosed
+from executor_image.runner.interpreter import Interpreter, end_with
+from executor_image.runner.output import FrameWriter
+from executor_image.runner.tools import Calls, make_function
+from executor_image.runner.values import encode_result
+
+T = TypeVar("T")
+
+_OOM_HEAD, _OOM_CHILD = "800", "1000"  # the kernel takes the running child before the state it could be restored from
+_FULL_COLLECTION_EVERY = 64  # generations; between them what older generations hold is not looked at
+
+
+class Generation:
+    """This process. Forking makes another; everything here is per process."""
+
+    def __init__(self, channel: Channel, setup: dict[str, Any]) -> None:
+        self._channel = channel
+        self._interpreter = Interpreter(setup["import_rules"])
+        self._calls = Calls(channel, b"")
+        self._child: int | None = None  # pid
+        self._child_number = 0
+        self._child_fd = -1  # pidfd
+        self._interruptible = False
+        self._nonce = b""
+        self._prepare_namespace(setup)
+        signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _prepare_namespace(self, setup: dict[str, Any]) -> None:
+        sys.stdout = FrameWriter(frames.STDOUT, 1, "<stdout>", self._send)
+        sys.stderr = FrameWriter(frames.STDERR, 2, "<stderr>", self._send)
+        os.environ.update(setup["env"])
+        for spec in setup["tools"]:
+            self._interpreter.namespace[spec["name"]] = make_function(spec, lambda: self._calls)
+        if setup["final_answer"]:
+            self._interpreter.namespace["final_answer"] = self._final_answer
+
+    def _send(self, kind: int, data: bytes) -> None:
+        self._channel.send(kind, data)
+
+    def _final_answer(self, answer: object = None) -> NoReturn:
+        """Give the answer to the task and end. Nothing after this call runs."""
+        end_with(encode_result(answer), lambda value: self._channel.send(frames.FINAL, self._nonce, value))
+
+    # ------------------------------------------------------------------------------------------------- commands
+
+    def serve(self) -> NoReturn:
+        """Obeys the supervisor until it is gone or says to retire."""
+        commands: dict[int, Callable[[bytes], None]] = {
+            frames.FORK: self._fork,
+            frames.EXECUTE: self._execute,
+            frames.SIGNAL: self._signal_child,
+            frames.FILE: lambda body: self._channel.send(frames.FILE_REPLY, files.handle(body)),
+            frames.RETIRE: lambda _: os._exit(0),
+        }
+        try:
+            while True:
+                kind, body = self._next_command()
+                if command := commands.get(kind):  # else a late TOOL_RESULT, of a call that was interrupted
+                    command(body)
+        except ChannelClosed:
+            os._exit(0)
+
+    def _next_command(self) -> tuple[int, bytes]:
+        while not self._channel.has_frame():
+            poll = select.poll()
+            poll.register(self._channel, select.POLLIN)
+            if self._child:
+                poll.register(self._child_fd, select.POLLIN)
+            for fd, _ in poll.poll():
+                if fd == self._child_fd:
+                    self._report_exit()
+                else:
+                    self._channel.read_available()
+        return self._channel.receive()
+
+    def _report_exit(self) -> None:
+        assert self._child is not None
+        _, status = os.waitpid(self._child, 0)
+        os.close(self._child_fd)
+        self._child, self._child_fd = None, -1
+        self._channel.send(frames.CHILD_EXIT, frames.CHILD_HEAD.pack(self._child_number, status))
+
+    def _signal_child(self, body: bytes) -> None:
+        if body[0] == frames.SIGNAL_KILL:
+            # Everything of this uid but this process, in one pass that a forking process cannot outrun: strays that
+            # left the process group or were forked twice are found too.
+            _kill(-1, signal.SIGKILL)
+        elif self._child:
+            _kill(self._child, signal.SIGINT)
+
+    # ----------------------------------------------------------------------------------------------------- forking
+
+    def _fork(self, body: bytes) -> None:
+        (number,) = frames.U32.unpack(body)
+        theirs = self._channel.take_fd()
+        _collect(number)
+        try:
+            pid = os.fork()
+        except OSError:  # the pids or the memory limit
+            pid = -1
+        if pid == 0:
+            self._become_child(theirs)
+            return
+        os.close(theirs)
+        if pid > 0:
+            self._child, self._child_number, self._child_fd = pid, number, os.pidfd_open(pid)
+        self._channel.send(frames.FORKED, frames.CHILD_HEAD.pack(number, pid))
+        _set_oom_score(_OOM_HEAD)
+
+    def _become_child(self, fd: int) -> None:
+        self._channel.close()
+        if self._child_fd >= 0:
+            os.close(self._child_fd)
+        self._child, self._child_fd = None, -1
+        self._channel = Channel(socket.socket(fileno=fd))
+        self._calls = Calls(self._channel, b"")
+        _set_oom_score(_OOM_CHILD)
+
+    # --------------------------------------------------------------------------------------------------- executing
+
+    def _execute(self, body: bytes) -> None:
+        self._nonce, number = frames.EXECUTE_HEAD.unpack_from(body)
+        self._calls = Calls(self._channel, self._nonce)
+        me = os.getpid()
+        outcome, data = self._interpreter.run(number, body[frames.EXECUTE_HEAD.size :], self._armed)
+        self._interruptible = False
+        if os.getpid() != me:  # a copy that user code made with os.fork() has come out at the end of the action
+            os._exit(0)
+        self._channel.shield.forget()
+        for stream in (sys.stdout, sys.stderr):
+            _flush(stream)
+        self._channel.send(frames.RESULT, frames.RESULT_HEAD.pack(self._nonce, outcome), data)
+
+    def _armed(self, call: Callable[[], T]) -> T:
+        self._interruptible = True
+        try:
+            return call()
+        finally:
+            self._interruptible = False
+
+    def _on_interrupt(self, *_: object) -> None:
+        if self._interruptible:
+            self._channel.shield.interrupt()
+
+
+def _collect(number: int) -> None:
+    """Puts what is alive out of the collector's sight, so that it does not touch (and so copy) shared pages."""
+    if number % _FULL_COLLECTION_EVERY == 0:
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:  # it has ended by itself
+        pass
+
+
+def _set_oom_score(score: str) -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(score)
+    except OSError:  # hidden from this process: the kernel then chooses by size alone
+        pass
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except Exception:  # user code may have put anything into sys.stdout
+        pass

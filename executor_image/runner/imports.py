@@ -1,0 +1,135 @@
+"""The import allowlist, as a policy with clear errors. The kernel's layers are the wall; this is the sign on the door.
+
+Two layers. ``check_source`` walks the syntax tree before anything runs, so a denied import fails the action as a whole
+and nothing is half done. ``Guard`` replaces ``builtins.__import__`` and puts a finder first on ``sys.meta_path``; both
+judge by who imports: user code is held to the list, an allowed library may import what it needs.
+
+A rule ``"pkg"`` allows pkg alone, ``"pkg.*"`` its submodules too, ``"*"`` whatever is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import FrameType, ModuleType
+from typing import Any
+
+USER_FILE = "<execution "  # every file name that user code is compiled under starts so
+_MACHINERY = ("importlib", "<frozen importlib")
+
+
+class ImportNotAllowed(ImportError):
+    """An import that is not on the sandbox's allowlist."""
+
+
+class Allowlist:
+    """Which module names user code may import."""
+
+    def __init__(self, rules: Sequence[str]) -> None:
+        self._rules = frozenset(rules)
+
+    def allows(self, name: str) -> bool:
+        """True if ``import name`` is on the list."""
+        if "*" in self._rules or name in self._rules or f"{name}.*" in self._rules:
+            return True
+        parts = name.split(".")
+        return any(".".join(parts[:n]) + ".*" in self._rules for n in range(1, len(parts)))
+
+    def check(self, name: str) -> None:
+        """Raises ImportNotAllowed, or ModuleNotFoundError where the module is not in the image at all."""
+        if self.allows(name):
+            return
+        if not is_installed(name.partition(".")[0]):
+            raise ModuleNotFoundError(f"No module named {name!r}: it is not installed in this sandbox", name=name)
+        raise ImportNotAllowed(f"Import of {name!r} is not allowed. {self._advice(name)}", name=name)
+
+    def _advice(self, name: str) -> str:
+        top = name.partition(".")[0]
+        near = sorted(rule for rule in self._rules if rule.partition(".")[0] == top)
+        if near:
+            return f"Of {top}, these are allowed: {', '.join(near)}."
+        return f"Allowed imports: {', '.join(sorted(self._rules))}."
+
+
+def is_installed(top: str) -> bool:
+    """True if a top-level module of that name can be found. Nothing is imported to find out."""
+    return top in sys.builtin_module_names or top in sys.modules or PathFinder.find_spec(top) is not None
+
+
+def check_source(tree: ast.AST, allowlist: Allowlist) -> None:
+    """Checks every import statement of an action, also those inside functions, before any of it runs.
+
+    An import that a ``try`` guards with a handler for ImportError is left to the moment it runs.
+    """
+    for node in _unguarded(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                allowlist.check(alias.name)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            allowlist.check(node.module)
+
+
+def _unguarded(tree: ast.AST) -> list[ast.AST]:
+    found, waiting = [], [tree]
+    while waiting:
+        node = waiting.pop()
+        found.append(node)
+        if isinstance(node, ast.Try) and node.handlers:
+            waiting += [*node.handlers, *node.orelse, *node.finalbody]
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return found[::-1]
+
+
+class Guard:
+    """Holds user code to the allowlist while it runs."""
+
+    def __init__(self, allowlist: Allowlist) -> None:
+        self._allowlist = allowlist
+        self._import: Callable[..., ModuleType] = builtins.__import__
+
+    def install(self) -> None:
+        """Puts the guard in force; called again before each execution, because user code may have removed it."""
+        builtins.__import__ = self.import_module
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+
+    def import_module(
+        self,
+        name: str,
+        globals: dict[str, Any] | None = None,
+        locals: dict[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """What ``import`` calls, with its signature."""
+        by_user = level == 0 and _is_user(sys._getframe(1))
+        if by_user:
+            self._allowlist.check(name)
+        module = self._import(name, globals, locals, fromlist, level)
+        if by_user:
+            for part in fromlist or ():
+                self._check_submodule(name, part, getattr(module, part, None))
+        return module
+
+    def _check_submodule(self, package: str, part: str, value: object) -> None:
+        if type(value) is ModuleType and not self._allowlist.allows(value.__name__):
+            self._allowlist.check(f"{package}.{part}")
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """First on meta_path: sees ``importlib.import_module`` too. Never finds, only refuses."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame and frame.f_globals.get("__name__", "").startswith(_MACHINERY) and not _is_user(frame):
+            frame = frame.f_back
+        while frame and frame.f_code is Guard.import_module.__code__:
+            frame = frame.f_back
+        if frame and _is_user(frame):
+            self._allowlist.check(name)
+        return None
+
+
+def _is_user(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(USER_FILE)

@@ -1,0 +1,160 @@
+"""Runs one action in the namespace that persists, and says what came of it.
+
+An action is compiled as a notebook cell is: the last expression is its value, ``await`` is allowed at the top level.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from executor_image import frames
+from executor_image.runner.imports import USER_FILE, Allowlist, Guard, ImportNotAllowed, check_source
+from executor_image.runner.protowire import chunk
+from executor_image.runner.values import encode_result, safe_repr
+
+_FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_MAX_FRAMES = 20  # of a traceback; a recursion's thousand equal lines help nobody
+_MIME_METHODS = (
+    ("text/html", "_repr_html_"),
+    ("text/markdown", "_repr_markdown_"),
+    ("text/latex", "_repr_latex_"),
+    ("image/svg+xml", "_repr_svg_"),
+    ("image/png", "_repr_png_"),
+    ("image/jpeg", "_repr_jpeg_"),
+    ("application/json", "_repr_json_"),
+)
+
+
+class FinalAnswer(BaseException):
+    """Ends an action at ``final_answer(value)``; not an Exception, so that ``except Exception`` lets it pass."""
+
+
+class Interpreter:
+    """The user's namespace and the policy on what it may import."""
+
+    def __init__(self, rules: list[str]) -> None:
+        self._allowlist = Allowlist(rules)
+        self._guard = Guard(self._allowlist)
+        self._main = types.ModuleType("__main__")
+        sys.modules["__main__"] = self._main
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The variables of user code."""
+        return self._main.__dict__
+
+    def run(self, number: int, code: bytes, around: Callable[[Callable[[], object]], object]) -> tuple[int, bytes]:
+        """Runs ``code``; gives one of OUTCOME_* and a serialised Outcome. ``around`` calls what is the user's.
+
+        Whatever user code raises ends here; only the end of the process gets past.
+        """
+        name = f"{USER_FILE}{number}>"
+        try:
+            source = code.decode("utf-8", "surrogatepass")
+            # Kept for tracebacks, also of functions that are called executions later.
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            return frames.OUTCOME_OK, around(lambda: self._run(source, name))  # type: ignore[return-value]
+        except FinalAnswer:
+            return frames.OUTCOME_OK, b""
+        except ImportNotAllowed as error:
+            return frames.OUTCOME_IMPORT_DENIED, _failure(error, name)
+        except BaseException as error:  # the user's own exceptions, SystemExit and KeyboardInterrupt among them
+            return frames.OUTCOME_ERROR, _failure(error, name)
+
+    def _run(self, source: str, name: str) -> bytes:
+        tree = _parse(source, name)
+        check_source(tree, self._allowlist)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        self._guard.install()
+        self._exec(compile(tree, name, "exec", _FLAGS, dont_inherit=True))
+        if last is None:
+            return b""
+        value = self._exec(compile(ast.Expression(last.value), name, "eval", _FLAGS, dont_inherit=True))
+        return b"" if value is None else _describe(value)
+
+    def _exec(self, code: types.CodeType) -> object:
+        value = eval(code, self.namespace)
+        if not code.co_flags & (0x80 | 0x200):  # CO_COROUTINE, CO_ASYNC_GENERATOR: a top-level await
+            return value
+        import asyncio  # slow to import, and only needed here
+
+        return asyncio.run(value)
+
+
+def _parse(source: str, name: str) -> ast.Module:
+    try:
+        return compile(source, name, "exec", _FLAGS | ast.PyCF_ONLY_AST, dont_inherit=True)  # type: ignore[return-value]
+    except UnicodeEncodeError as error:
+        line = source.count("\n", 0, error.start) + 1
+        raise SyntaxError(f"line {line} holds a lone surrogate, which is no character") from None
+    except (ValueError, MemoryError, RecursionError) as error:  # NUL bytes; nested too deeply
+        raise SyntaxError(str(error) or "the code is nested too deeply") from None
+
+
+def _describe(value: object) -> bytes:
+    """Value, text and MIME bundle of the last expression. Runs the user's ``repr``, inside the deadline."""
+    text = safe_repr(value, frames.MAX_TEXT // 4)
+    return chunk(1, encode_result(value)) + chunk(2, _bytes(text)) + chunk(3, _bundle(value, text))
+
+
+def _bundle(value: object, text: str) -> bytes:
+    data = [chunk(1, chunk(1, b"text/plain"), chunk(2, _bytes(text)))]
+    size = len(text)
+    for mime, method in _MIME_METHODS:
+        shown = _display(value, method)
+        size += len(shown)
+        if shown and size < frames.MAX_OUTCOME - frames.MAX_VALUE - 8 * frames.MAX_TEXT:
+            data.append(chunk(1, chunk(1, mime.encode()), chunk(2, shown)))
+    return b"".join(data)
+
+
+def _display(value: object, method: str) -> bytes:
+    shown = None
+    if hasattr(type(value), method):
+        try:
+            shown = getattr(value, method)()
+        except Exception:  # a display method is user code; a value without a picture is still a value
+            return b""
+    if isinstance(shown, (dict, list)):
+        import json
+
+        shown = json.dumps(shown)
+    return _bytes(shown) if isinstance(shown, str) else shown if isinstance(shown, bytes) else b""
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _failure(error: BaseException, name: str) -> bytes:
+    """The serialised Outcome of an exception, its traceback trimmed to the user's own frames."""
+    try:
+        message = str(error)
+    except Exception:  # str of a user's exception is user code
+        message = "<the exception's text could not be made>"
+    message = message[: frames.MAX_TEXT // 8]
+    kind = type(error).__name__[:200]
+    trace = _traceback(error, kind, message)[: frames.MAX_TEXT // 4]
+    return chunk(4, chunk(1, _bytes(kind)), chunk(2, _bytes(message)), chunk(3, _bytes(trace)))
+
+
+def _traceback(error: BaseException, kind: str, message: str) -> str:
+    if isinstance(error, SyntaxError) and str(error.filename or USER_FILE).startswith(USER_FILE):
+        return "".join(traceback.format_exception_only(error))
+    mine = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(USER_FILE)]
+    if len(mine) > _MAX_FRAMES:
+        mine = mine[: _MAX_FRAMES // 2] + mine[-_MAX_FRAMES // 2 :]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(mine)] if mine else []
+    return "".join([*lines, f"{kind}: {message}\n" if message else f"{kind}\n"])
+
+
+def end_with(value: bytes, send: Callable[[bytes], None]) -> NoReturn:
+    """Sends a final answer and ends the action."""
+    send(value)
+    raise FinalAnswer

@@ -1,0 +1,93 @@
+"""The books of one execution: output with head and tail, usage, why it is being stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from executor_api.v1 import executor_pb2 as pb
+from executor_image.frames import NONCE_BYTES
+from executor_image.supervisor.proc import Reading
+
+OUTPUT_KILL_FACTOR = 64  # times the cap: code that writes this much is stopped, not drained for ever
+MIN_CHARGE = 64  # what a piece counts for at the least, so that 10^7 writes of one byte cannot cost 10^7 objects
+
+Emit = Callable[[pb.Output.Stream, bytes, int], None]
+
+
+class CappedOutput:
+    """Passes the first half of the cap on at once, keeps the newest of the rest up to the other half."""
+
+    def __init__(self, cap: int, emit: Emit) -> None:
+        self._head_left = cap // 2
+        self._tail_cap = cap // 2
+        self._kill_at = cap * OUTPUT_KILL_FACTOR
+        self._tail: deque[tuple[pb.Output.Stream, bytes]] = deque()
+        self._tail_size = 0
+        self._emit = emit
+        self.total = 0
+        self.dropped = 0
+
+    @property
+    def flooded(self) -> bool:
+        """True if the execution has to be stopped for what it writes."""
+        return self.total > self._kill_at
+
+    def add(self, stream: pb.Output.Stream, text: bytes) -> None:
+        """Takes in one piece."""
+        self.total += len(text)
+        if self._head_left:
+            head, text = text[: self._head_left], text[self._head_left :]
+            self._head_left -= len(head)
+            self._emit(stream, head, 0)
+        if text:
+            self._tail.append((stream, text))
+            self._tail_size += max(MIN_CHARGE, len(text))
+            while self._tail_size > self._tail_cap and len(self._tail) > 1:
+                self._drop(self._tail.popleft()[1])
+
+    def _drop(self, text: bytes) -> None:
+        self._tail_size -= max(MIN_CHARGE, len(text))
+        self.dropped += len(text)
+
+    def finish(self) -> None:
+        """Passes the tail on, the gap before it marked."""
+        before = self.dropped
+        for stream, text in self._tail:
+            cut = max(0, len(text) - self._tail_cap)  # one piece alone may be larger than the tail
+            self.dropped += cut
+            self._emit(stream, text[cut:], before + cut)
+            before = 0
+        self._tail.clear()
+
+
+@dataclass
+class Running:
+    """The execution under way."""
+
+    id: int
+    output: CappedOutput
+    before: Reading
+    nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_BYTES))
+    started: float = field(default_factory=time.monotonic)
+    tool_calls: int = 0
+    final_answer: bytes = b""
+    stopping: pb.Finished.Status | None = None  # why it is being stopped, once it is
+    killed: bool = False
+    frame: bytes = b""  # the EXECUTE frame's body, to be sent again if the child that should run it was never made
+    fault: str = ""  # what the process did that it must not do
+    timer: asyncio.TimerHandle | None = None
+
+    def usage(self, now: Reading, peak_memory: int) -> pb.Usage:
+        """What it has used."""
+        return pb.Usage(
+            wall_seconds=time.monotonic() - self.started,
+            cpu_seconds=max(0.0, now.cpu_seconds - self.before.cpu_seconds),
+            peak_memory_bytes=peak_memory,
+            output_bytes=self.output.total,
+            tool_calls=self.tool_calls,
+        )

@@ -1,0 +1,159 @@
+"""What the kernel says of this container, read from /proc and /sys. Nothing here is asked of a runner."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor_api.v1 import executor_pb2 as pb
+
+_CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def pids() -> list[int]:
+    """Every process in the container."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def alive_of(uid: int) -> set[int]:
+    """Processes of that uid that still run (a zombie holds nothing but its number)."""
+    found = set()
+    for pid in pids():
+        try:
+            status = _status(pid)
+        except OSError:  # it ended meanwhile
+            continue
+        if int(status["Uid"].split()[0]) == uid and not status["State"].startswith(("Z", "X")):
+            found.add(pid)
+    return found
+
+
+def thread_count(pid: int) -> int:
+    """Threads of a process; 0 if it has ended."""
+    try:
+        return os.stat(f"/proc/{pid}/task").st_nlink - 2
+    except OSError:
+        return 0
+
+
+def peak_memory(pid: int) -> int:
+    """Largest resident size of a process in bytes, since it was forked; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            _, _, rest = file.read(4096).partition(b"VmHWM:")
+        return int(rest.split(None, 1)[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _process(pid: int) -> pb.Process:
+    status = _status(pid)
+    held = 0
+    for name in _CAPABILITY_SETS:
+        held |= int(status[name], 16)
+    return pb.Process(
+        pid=pid,
+        uid=int(status["Uid"].split()[0]),
+        capabilities=held,
+        no_new_privileges=status["NoNewPrivs"] == "1",
+        seccomp_mode=int(status["Seccomp"]),
+        seccomp_filters=int(status.get("Seccomp_filters", "0")),
+    )
+
+
+def _processes() -> Iterator[pb.Process]:
+    for pid in pids():
+        try:
+            yield _process(pid)
+        except OSError:  # it ended meanwhile
+            continue
+
+
+def _writable_mounts(uids: frozenset[int]) -> Iterator[pb.Mount]:
+    """Mounts that one of these uids could write to: not read-only, and by owner or for everybody."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        path, options = before.split()[4:6]
+        if "rw" not in options.split(","):
+            continue
+        found = os.stat(path)
+        if stat.S_ISCHR(found.st_mode):  # a path masked by the null device
+            continue
+        if found.st_uid in uids or found.st_mode & stat.S_IWOTH:
+            yield pb.Mount(path=path, options=",".join([options, *after.split()[2:]]))
+
+
+def facts(runner_uid: int, python_version: str) -> pb.Ready:
+    """What is in force in this container, for the host to compare with what must be."""
+    return pb.Ready(
+        processes=_processes(),
+        interfaces=[name for _, name in socket.if_nameindex()],
+        root_read_only=bool(os.statvfs("/").f_flag & os.ST_RDONLY),
+        supervisor_uid=os.getuid(),
+        runner_uid=runner_uid,
+        python_version=python_version,
+        kernel=os.uname().release,
+        cgroup_version=2 if (_CGROUP / "cgroup.controllers").exists() else 1,
+        writable_mounts=_writable_mounts(frozenset({os.getuid(), runner_uid})),
+    )
+
+
+def _first_open(paths: Sequence[str]) -> int:
+    for path in paths:
+        try:
+            return os.open(_CGROUP / path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+    return -1
+
+
+def _number_after(data: bytes, label: bytes) -> int:
+    _, _, rest = data.partition(label)
+    return int(rest.split(None, 1)[0]) if rest.strip() else 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The container's counters at one moment, this process's own share of the cpu time left out."""
+
+    cpu_seconds: float
+    oom_kills: int
+
+
+class Cgroup:
+    """The container's own control group, its files kept open. Where one is not visible its counter stays 0."""
+
+    def __init__(self) -> None:
+        self._cpu_v1 = _first_open(["cpuacct/cpuacct.usage", "cpu,cpuacct/cpuacct.usage"])
+        self._cpu_v2 = _first_open(["cpu.stat"])
+        self._oom = _first_open(["memory/memory.oom_control", "memory.events"])
+        self._tasks = _first_open(["pids/pids.current", "pids.current"])
+
+    def read(self) -> Reading:
+        """The counters now."""
+        return Reading(self._cpu() - time.process_time(), self._oom_kills())
+
+    def tasks(self) -> int:
+        """Processes and threads in the container; -1 if that is not visible."""
+        return int(os.pread(self._tasks, 64, 0)) if self._tasks >= 0 else -1
+
+    def _cpu(self) -> float:
+        if self._cpu_v1 >= 0:
+            return int(os.pread(self._cpu_v1, 64, 0)) / 1e9
+        if self._cpu_v2 >= 0:
+            return _number_after(os.pread(self._cpu_v2, 512, 0), b"usage_usec ") / 1e6
+        return 0.0
+
+    def _oom_kills(self) -> int:
+        return _number_after(os.pread(self._oom, 512, 0), b"oom_kill ") if self._oom >= 0 else 0

@@ -1,0 +1,148 @@
+"""The gRPC server: one session, proven by token, then the end of the container.
+
+A closed stream ends the container at once (a session is used once); a silent one, or none at all, after the lease; any
+one after the lifetime. So nothing outlives a killed orchestrator, whatever happens to the engine's clean-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import platform
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+
+from executor_api.v1 import executor_pb2 as pb
+from executor_api.v1 import executor_pb2_grpc
+from executor_image.supervisor import proc
+from executor_image.supervisor.session import HostViolation, Runner, Session
+
+SOCKET_DIR = Path("/run/s")  # bind-mounted; only this uid may enter
+PROTOCOL_VERSION = 1
+MAX_MESSAGE = 4 << 20
+READY_DEADLINE = 20.0  # seconds for a runner to start
+NONCE_BYTES = 32
+
+
+def proof(token: bytes, label: bytes, *nonces: bytes) -> bytes:
+    """Knowledge of the token, bound to both nonces and to who says it."""
+    return hmac.new(token, label + b"".join(nonces), hashlib.sha256).digest()
+
+
+class Executor(executor_pb2_grpc.ExecutorServicer):
+    """Serves the one session of this container."""
+
+    def __init__(self, runner: Runner, token: bytes, lease: asyncio.TimerHandle) -> None:
+        self._runner = runner
+        self._token = token
+        self._lease = lease
+        self._taken = False
+
+    async def Session(self, request_iterator: object, context: Any) -> None:  # noqa: N802 (the service's name)
+        """The whole session; the process ends with it."""
+        if self._taken:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this executor has had its session")
+        self._taken = True
+        opened = await self._prove(context)
+        self._lease.cancel()
+        session = Session(self._runner, opened)
+        async with asyncio.timeout(READY_DEADLINE):
+            await session.ready
+        await context.write(pb.ExecutorMessage(ready=proc.facts(self._runner.uid, platform.python_version())))
+        writer = asyncio.create_task(_write(session, context))
+        try:
+            while (message := await context.read()) is not grpc.aio.EOF:
+                session.handle(message)
+        except HostViolation as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        finally:
+            writer.cancel()
+            end()
+
+    async def _prove(self, context: Any) -> pb.Open:
+        """Each side shows that it knows the token, and only then anything is done."""
+        hello = (await self._expect(context, "hello")).hello
+        if hello.protocol_version != PROTOCOL_VERSION:
+            why = f"this executor speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol_version}"
+            await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, why)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        bound = (hello.session_id, hello.host_nonce, nonce)
+        mine = proof(self._token, b"executor", *bound)
+        challenge = pb.Challenge(protocol_version=PROTOCOL_VERSION, executor_nonce=nonce, proof=mine)
+        await context.write(pb.ExecutorMessage(challenge=challenge))
+        opened = (await self._expect(context, "open")).open
+        if not hmac.compare_digest(opened.proof, proof(self._token, b"host", *bound)):
+            await self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, "the host does not know the token")
+        return opened
+
+    async def _expect(self, context: Any, kind: str) -> pb.HostMessage:
+        message = await context.read()
+        if message is grpc.aio.EOF or message.WhichOneof("kind") != kind:
+            await self._refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"{kind} was expected")
+        return message  # type: ignore[no-any-return]
+
+    async def _refuse(self, context: Any, code: grpc.StatusCode, why: str) -> None:
+        asyncio.get_running_loop().call_later(1.0, end)  # time for the status to reach the host
+        await context.abort(code, why)
+
+
+async def _write(session: Session, context: Any) -> None:
+    while True:
+        await context.write(await session.outbox.get())
+
+
+def end() -> NoReturn:
+    """Ends this process, PID 1, and with it the container."""
+    os._exit(0)
+
+
+def _take_token() -> bytes:
+    """Reads the token and removes its file."""
+    path = SOCKET_DIR / "token"
+    token = path.read_bytes()
+    path.unlink()
+    if len(token) != 32:
+        raise SystemExit("the token has the wrong length")
+    return token
+
+
+async def _serve(runner: Runner, lease: float, lifetime: float) -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_later(lifetime, end)
+    half = int(lease * 500)  # milliseconds: a ping after half a lease, the other half to answer
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.max_send_message_length", MAX_MESSAGE),
+            ("grpc.max_concurrent_streams", 1),
+            ("grpc.keepalive_time_ms", half),
+            ("grpc.keepalive_timeout_ms", half),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+    )
+    executor = Executor(runner, _take_token(), loop.call_later(lease, end))
+    executor_pb2_grpc.add_ExecutorServicer_to_server(executor, server)
+    server.add_insecure_port(f"unix:{SOCKET_DIR}/executor.sock")
+    await server.start()
+    await server.wait_for_termination()
+
+
+def run(runner: Runner, lease: float, lifetime: float) -> NoReturn:
+    """Serves until the session, the lease or the lifetime ends; never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # PID 1: retired generations are reaped by the kernel
+    signal.signal(signal.SIGTERM, lambda *_: end())
+    os.umask(0o077)
+    served: Awaitable[None] = _serve(runner, lease, lifetime)
+    try:
+        asyncio.run(served)  # type: ignore[arg-type]
+    except Exception as error:  # said once, on the container's stderr, before the end
+        print(f"executor: {type(error).__name__}: {error}", file=sys.stderr)
+    os._exit(1)

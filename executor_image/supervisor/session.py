@@ -1,0 +1,400 @@
+"""One session: what the host asks for and what the runner does, brought together. Callbacks only, no waiting.
+
+A hostile runner can lie about its own value, error and output. Whether it ended in time, how it ended, what became of
+the state, what it used and how many tools it called are this module's own words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from google.protobuf.message import DecodeError
+
+from executor_api.v1 import executor_pb2 as pb
+from executor_image import frames
+from executor_image.supervisor import proc
+from executor_image.supervisor.execution import CappedOutput, Running
+from executor_image.supervisor.outbox import Outbox
+from executor_image.supervisor.tree import ForkTree, Peer, describe_exit
+
+KILL_DEADLINE = 5.0  # seconds for a kill to be done and reported; it takes milliseconds
+STRAY_RETRY = 0.02  # seconds between two looks whether everything that was killed is gone
+FILE_DEADLINE = 20.0  # seconds for one file request of at most 1 MiB
+_PIPE_READS = 8  # reads of a pipe at the end of an execution: more than it can hold
+_SIGKILL = 9
+
+_STATUS = {
+    frames.OUTCOME_OK: pb.Finished.STATUS_OK,
+    frames.OUTCOME_ERROR: pb.Finished.STATUS_ERROR,
+    frames.OUTCOME_IMPORT_DENIED: pb.Finished.STATUS_IMPORT_DENIED,
+}
+_STREAM = {frames.STDOUT: pb.Output.STREAM_STDOUT, frames.STDERR: pb.Output.STREAM_STDERR}
+
+
+class HostViolation(Exception):
+    """The host sent what is not legal now."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What the launcher made: the first process of the fork tree and the ways to it."""
+
+    pid: int
+    uid: int
+    channel: socket.socket
+    pipes: tuple[int, int]  # what its descriptors 1 and 2 write to
+
+
+class Session:
+    """Serves one opened session on a fork tree. ``ready`` is done when the first head has taken its setup in."""
+
+    def __init__(self, runner: Runner, opened: pb.Open) -> None:
+        self._tree = ForkTree(runner.channel, runner.pid, self)
+        self._pipes = dict(zip(runner.pipes, (pb.Output.STREAM_STDOUT, pb.Output.STREAM_STDERR), strict=True))
+        self._runner_uid = runner.uid
+        self._opened = opened
+        self._cgroup = proc.Cgroup()
+        self._running: Running | None = None
+        self._file_timer: asyncio.TimerHandle | None = None
+        self._in_place = False  # the child has run more than one execution: what the head holds is older
+        self._retired = 0  # pid of the head that was told to end last
+        self._fork_retried = False
+        self._spent = False
+        self.outbox = Outbox(self._on_pressure)
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watch_pipes()
+        self._tree.setup(_setup(opened))
+
+    # ---------------------------------------------------------------------------------------------- from the host
+
+    def handle(self, message: pb.HostMessage) -> None:
+        """Acts on one message.
+
+        Raises:
+            HostViolation: it is not legal now.
+        """
+        match message.WhichOneof("kind"):
+            case "execute":
+                self._execute(message.execute)
+            case "tool_result":
+                self._tool_result(message.tool_result)
+            case "interrupt":
+                if self._running and self._running.id == message.interrupt.id:
+                    self._stop(pb.Finished.STATUS_INTERRUPTED)
+            case "file_read":
+                read = message.file_read
+                self._file({"op": "read", "path": _path(read.path), "offset": read.offset, "length": read.length})
+            case "file_write":
+                write = message.file_write
+                self._file({"op": "write", "path": _path(write.path), "append": write.append}, write.data)
+            case "file_list":
+                self._file({"op": "list"})
+            case kind:
+                raise HostViolation(f"{kind} is not legal in an open session")
+
+    def _execute(self, request: pb.Execute) -> None:
+        self._require_idle()
+        if len(request.code) > frames.MAX_CODE:
+            raise HostViolation(f"{len(request.code)} bytes of code")
+        output = CappedOutput(self._opened.output_bytes, partial(self.outbox.put_output, request.id))
+        running = Running(request.id, output, self._cgroup.read())
+        self._running = running
+        child = self._tree.child
+        if self._spent or child is None:
+            self._finish(pb.Finished.STATUS_DIED, pb.Finished.STATE_LOST, reason="the interpreter had ended before")
+            return
+        running.frame = frames.EXECUTE_HEAD.pack(running.nonce, request.id) + request.code
+        child.send(frames.EXECUTE, running.frame)
+        self._after(request.timeout_seconds, lambda: self._stop(pb.Finished.STATUS_TIMEOUT))
+
+    def _tool_result(self, result: pb.ToolResult) -> None:
+        running, child = self._running, self._tree.child
+        if running is None or running.id != result.id or child is None:
+            return  # it crossed with the end of the execution
+        failed = result.WhichOneof("outcome") == "failure"
+        failure = json.dumps([result.failure.type_name, result.failure.message]).encode()
+        body = failure if failed else result.value
+        child.send(frames.TOOL_RESULT, frames.TOOL_HEAD.pack(result.call, failed), body)
+
+    def _file(self, request: dict[str, object], data: bytes = b"") -> None:
+        self._require_idle()
+        if self._spent or self._tree.child is None:
+            self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
+            return
+        self._tree.child.send(frames.FILE, json.dumps(request).encode(), b"\0", data)
+        self._file_timer = asyncio.get_running_loop().call_later(FILE_DEADLINE, self._kill)
+
+    def _require_idle(self) -> None:
+        if self._running or self._file_timer:
+            raise HostViolation("one operation at a time")
+
+    # -------------------------------------------------------------------------------------------- from the runner
+
+    def on_ready(self) -> None:
+        """The first head is there: its first child is forked while nobody waits."""
+        self._tree.fork()
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def on_child_frame(self, kind: int, body: bytes) -> None:
+        """Output, a tool call, a final answer, a result, a reply."""
+        running = self._running
+        if kind == frames.FILE_REPLY and self._file_timer:
+            self._file_reply_from_runner(body)
+        elif running is None or running.killed:
+            return  # of a thread that outlived its execution, or of a process that is being killed
+        elif kind in _STREAM:
+            self._output(running, _STREAM[kind], body)
+        elif kind == frames.TOOL_CALL:
+            self._tool_call(running, body)
+        elif kind == frames.FINAL and body[: frames.NONCE_BYTES] == running.nonce:
+            running.final_answer = body[frames.NONCE_BYTES :]
+        elif kind == frames.RESULT:
+            self._result(running, body)
+        else:
+            self.on_child_fault(f"sent an unexpected frame of type {kind}")
+
+    def _output(self, running: Running, stream: pb.Output.Stream, text: bytes) -> None:
+        running.output.add(stream, text)
+        if running.output.flooded and not running.stopping:
+            running.stopping = pb.Finished.STATUS_OUTPUT_LIMIT
+            self._kill()
+
+    def _tool_call(self, running: Running, body: bytes) -> None:
+        nonce, call, name_length = frames.CALL_HEAD.unpack_from(body)
+        if nonce != running.nonce or name_length > frames.MAX_NAME:
+            self.on_child_fault("sent a tool call that is not of this execution")
+            return
+        running.tool_calls += 1
+        name = body[frames.CALL_HEAD.size :][:name_length]
+        arguments = body[frames.CALL_HEAD.size + name_length :]
+        called = pb.ToolCall(id=running.id, call=call, name=name, arguments=arguments)
+        self.outbox.put(pb.ExecutorMessage(tool_call=called))
+
+    def _result(self, running: Running, body: bytes) -> None:
+        nonce, outcome = frames.RESULT_HEAD.unpack_from(body)
+        if nonce != running.nonce or outcome not in _STATUS:
+            self.on_child_fault("sent a result that is not of this execution")
+            return
+        status = running.stopping or _STATUS[outcome]
+        self._finish(status, pb.Finished.STATE_KEPT, outcome=body[frames.RESULT_HEAD.size :])
+        self._next_generation()
+
+    def _next_generation(self) -> None:
+        """Off the critical path: the reply has been queued, the model thinks, the next child is forked."""
+        tree, child = self._tree, self._tree.child
+        if child is None or proc.thread_count(child.pid) > 1:
+            self._in_place = True  # threads do not survive a fork: this process goes on, an older head stays behind it
+            return
+        self._in_place = False
+        if self._strays(child):
+            child.send(frames.SIGNAL, bytes([frames.SIGNAL_KILL]))  # the old head among them
+        self._retired = tree.head.pid if tree.head else 0
+        if not tree.advance():
+            self._spent = True
+
+    # ------------------------------------------------------------------------------------------- stopping, dying
+
+    def _stop(self, why: pb.Finished.Status) -> None:
+        """Softly first: an interrupt, then after the grace a kill."""
+        running = self._running
+        if running is None or running.stopping:
+            return
+        running.stopping = why
+        if self._tree.signal(frames.SIGNAL_INTERRUPT):
+            self._after(self._opened.grace_seconds, self._kill)
+        else:
+            self._give_up()
+
+    def _kill(self) -> None:
+        if self._running:
+            self._running.killed = True
+        if self._tree.signal(frames.SIGNAL_KILL):
+            self._after(KILL_DEADLINE, self._give_up)
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """No way back to a known state: the host has to replace the container."""
+        self._spent = True
+        if self._running:
+            status = self._running.stopping or pb.Finished.STATUS_DIED
+            self._finish(status, pb.Finished.STATE_LOST, reason="the process that held the state is gone")
+        self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
+
+    def on_child_exit(self, wait_status: int) -> None:
+        """The child is dead; the head holds the state from before."""
+        running = self._running
+        if running and self._strays(None):
+            running.killed = True
+            self._tree.signal(frames.SIGNAL_KILL)
+            asyncio.get_running_loop().call_later(STRAY_RETRY, self._look_again, running, wait_status)
+            return
+        if running:
+            self._finish_dead(running, wait_status)
+        self._file_reply(pb.FileReply(error=b"the interpreter ended during the request"))
+        self._in_place = False
+        if not self._tree.fork():
+            self._spent = True
+
+    def _look_again(self, running: Running, wait_status: int) -> None:
+        if self._running is running:  # else KILL_DEADLINE has passed
+            self.on_child_exit(wait_status)
+
+    def _finish_dead(self, running: Running, wait_status: int) -> None:
+        status, reason = running.stopping or pb.Finished.STATUS_DIED, describe_exit(wait_status)
+        if os.waitstatus_to_exitcode(wait_status) == -_SIGKILL and not running.stopping:
+            if self._cgroup.read().oom_kills > running.before.oom_kills:
+                status, reason = pb.Finished.STATUS_OUT_OF_MEMORY, "the sandbox's memory limit was reached"
+            else:
+                reason = running.fault or reason
+        state = pb.Finished.STATE_LOST if self._in_place else pb.Finished.STATE_RESTORED
+        self._finish(status, state, reason=reason)
+
+    def on_child_fault(self, reason: str) -> None:
+        """The child closed its channel (as it does when it dies) or broke the rules: what is left of it is killed."""
+        running = self._running
+        if running and running.killed:
+            return
+        if running:
+            running.fault = f"the process {reason}"
+        self._kill()
+
+    def on_fork_failed(self) -> None:
+        """Out of pids or memory: strays go, then it is tried once more."""
+        self._tree.signal(frames.SIGNAL_KILL)
+        if self._fork_retried:
+            self._give_up()
+        self._fork_retried = True
+        asyncio.get_running_loop().call_later(STRAY_RETRY, self._fork_again)
+
+    def _fork_again(self) -> None:
+        if self._spent or not self._tree.fork() or self._tree.child is None:
+            self._give_up()
+        elif self._running:  # its code went into the channel of the child that never was: it has not run
+            self._tree.child.send(frames.EXECUTE, self._running.frame)
+
+    def on_head_lost(self) -> None:
+        """Nothing can be killed or restored any more; a child that still runs may finish and be the head."""
+        if self._tree.child is None or (self._running and self._running.killed):
+            self._give_up()
+
+    def _strays(self, child: Peer | None) -> bool:
+        """True if anything of the runner's uid is alive besides the head, the child, and an old head on its way out."""
+        expected = {peer.pid for peer in (self._tree.head, child) if peer}
+        if self._cgroup.tasks() - proc.thread_count(os.getpid()) == len(expected):
+            return False
+        return bool(proc.alive_of(self._runner_uid) - expected - {self._retired})
+
+    # ------------------------------------------------------------------------------------------------ the ending
+
+    def _finish(self, status: pb.Finished.Status, state: pb.Finished.State, outcome: bytes = b"", reason: str = "") -> None:
+        running, child = self._running, self._tree.child
+        assert running is not None
+        for pipe in self._pipes:
+            for _ in range(_PIPE_READS):
+                if not self._read_pipe(pipe):
+                    break
+        running.output.finish()
+        if running.timer:
+            running.timer.cancel()
+        finished = pb.Finished(
+            id=running.id,
+            status=status,
+            state=state,
+            usage=running.usage(self._cgroup.read(), proc.peak_memory(child.pid) if child else 0),
+            outcome=outcome,
+            final_answer=running.final_answer,
+            spent=self._spent,
+            reason=reason,
+            dropped_bytes=running.output.dropped,
+        )
+        self._running = None
+        self._fork_retried = False
+        self.outbox.put(pb.ExecutorMessage(finished=finished))
+
+    def _file_reply(self, reply: pb.FileReply) -> None:
+        """Answers the file request under way, if there is one."""
+        if self._file_timer:
+            self._file_timer.cancel()
+            self._file_timer = None
+            self.outbox.put(pb.ExecutorMessage(file_reply=reply))
+
+    def _file_reply_from_runner(self, body: bytes) -> None:
+        try:
+            self._file_reply(pb.FileReply.FromString(body))
+        except DecodeError:
+            self.on_child_fault("sent a reply that cannot be read")
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        if self._running:
+            if self._running.timer:
+                self._running.timer.cancel()
+            self._running.timer = asyncio.get_running_loop().call_later(seconds, call)
+
+    # ------------------------------------------------------------- what C code writes to descriptors 1 and 2
+
+    def _watch_pipes(self) -> None:
+        for pipe in self._pipes:
+            os.set_blocking(pipe, False)
+            asyncio.get_running_loop().add_reader(pipe, self._read_pipe, pipe)
+
+    def _read_pipe(self, pipe: int) -> bool:
+        try:
+            data = os.read(pipe, frames.MAX_PIECE)
+        except BlockingIOError:
+            return False
+        if not data:  # every writer is gone, and with them the last runner
+            asyncio.get_running_loop().remove_reader(pipe)
+        elif self._running and not self._running.killed:
+            self._output(self._running, self._pipes[pipe], data)
+        return bool(data)
+
+    def _on_pressure(self, pressed: bool) -> None:
+        """The host reads slower than the runner writes: the runner has to wait."""
+        self._tree.pause(pressed)
+        if pressed:
+            for pipe in self._pipes:
+                asyncio.get_running_loop().remove_reader(pipe)
+        else:
+            self._watch_pipes()
+
+
+def _path(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _parameter(parameter: pb.Parameter) -> dict[str, object]:
+    return {
+        "name": parameter.name,
+        "kind": parameter.kind,
+        "annotation": parameter.annotation,
+        "default": parameter.default_repr if parameter.has_default else None,
+    }
+
+
+def _setup(opened: pb.Open) -> bytes:
+    """The SETUP frame's body: the part of Open that the runner needs."""
+    tools = [
+        {
+            "name": tool.name,
+            "doc": tool.doc,
+            "parameters": [_parameter(p) for p in tool.parameters],
+            "returns": tool.returns,
+            "awaitable": tool.awaitable,
+        }
+        for tool in opened.tools
+    ]
+    setup = {
+        "import_rules": list(opened.import_rules),
+        "tools": tools,
+        "final_answer": opened.final_answer,
+        "env": dict(opened.env),
+    }
+    return json.dumps(setup).encode()

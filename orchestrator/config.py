@@ -1,0 +1,155 @@
+"""One frozen tree of settings. Defaults < ``cellblock.toml`` < environment < arguments.
+
+``Config.load()`` reads the file named by ``CELLBLOCK_CONFIG`` (else ``./cellblock.toml`` if it is there) and then the
+environment: ``CELLBLOCK_TIMEOUT=10`` sets ``timeout``, ``CELLBLOCK_LIMITS_MEMORY=1g`` sets ``limits.memory``.
+An unknown key, in either, is an error that lists the known ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import ConfigError
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_ENV_PREFIX = "CELLBLOCK_"
+# Read by other parts: which file to load, which model the command line uses, which endpoint the demo uses.
+_ENV_ELSEWHERE = frozenset({"CELLBLOCK_CONFIG"})
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes in ``"512m"``, ``"1g"``, ``"64k"`` or a plain number.
+
+    Raises:
+        ConfigError: not a size.
+    """
+    match = re.fullmatch(r"(\d{1,15})([bkmg]?)", str(text).strip().lower())
+    if not match:
+        raise ConfigError(f"{text!r} is not a size; write a number with b, k, m or g, such as '512m'")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value:g}; it must be between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one sandbox may use. Sizes are text with b, k, m, g (powers of 1024)."""
+
+    memory: str = "512m"  # all processes of the container together, no swap
+    cpus: float = 1.0  # cores
+    pids: int = 64  # processes and threads of the container together
+    disk: str = "64m"  # the workspace, held in memory (counts towards `memory` too)
+    inodes: int = 4096  # files and folders in the workspace
+    nofile: int = 256  # open files of one process
+    output: str = "1m"  # text kept of one execution, head and tail; 64 times as much ends the execution
+
+    def __post_init__(self) -> None:
+        _in_range("limits.memory", parse_size(self.memory), 64 << 20, 1 << 42)
+        _in_range("limits.cpus", self.cpus, 0.01, 1024)
+        _in_range("limits.pids", self.pids, 24, 32768)  # the supervisor's own threads need about 16
+        _in_range("limits.disk", parse_size(self.disk), 64 << 10, 1 << 40)
+        _in_range("limits.inodes", self.inodes, 16, 1 << 24)
+        _in_range("limits.nofile", self.nofile, 64, 1 << 20)
+        _in_range("limits.output", parse_size(self.output), 1 << 10, 64 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting there is."""
+
+    image: str = ""  # executor image; empty: the one built from this checkout's executor_image/
+    docker_host: str = ""  # engine address; empty: DOCKER_HOST, else /var/run/docker.sock
+    runtime_dir: str = ""  # sockets live here; empty: $XDG_RUNTIME_DIR/cellblock, /run/cellblock (root), ~/.cache/cellblock
+    timeout: float = 30.0  # seconds for one execution
+    grace: float = 1.0  # seconds between the interrupt and the kill
+    start_timeout: float = 30.0  # seconds for a container to come up
+    lease: float = 60.0  # seconds a container lives on when its orchestrator has gone silent
+    max_lifetime: float = 86400.0  # seconds after which a container ends itself, and gc removes it, whatever happens
+    model: str = "gpt-5-mini"  # model of `cellblock run` and of the demo
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        _in_range("timeout", self.timeout, 0.01, 86400)
+        _in_range("grace", self.grace, 0, 60)
+        _in_range("start_timeout", self.start_timeout, 1, 600)
+        _in_range("lease", self.lease, 5, 3600)
+        _in_range("max_lifetime", self.max_lifetime, 60, 30 * 86400)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Config:
+        """Settings from the file and the environment.
+
+        Raises:
+            ConfigError: the file cannot be read, or a key is unknown, of the wrong type or out of range.
+        """
+        env = os.environ if env is None else env
+        chosen = path or env.get("CELLBLOCK_CONFIG")
+        file = Path(chosen or "cellblock.toml")
+        values: dict[str, Any] = {}
+        if chosen or file.is_file():
+            values = _read_toml(file)
+        for key, text in env.items():
+            if key.startswith(_ENV_PREFIX) and key not in _ENV_ELSEWHERE:
+                _put_env(values, key, text)
+        return _build(cls, values, "")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"settings file {file}: {error}") from None
+
+
+def _put_env(values: dict[str, Any], key: str, text: str) -> None:
+    name = key.removeprefix(_ENV_PREFIX).lower()
+    if name.startswith("limits_"):
+        limits = values.setdefault("limits", {})
+        if isinstance(limits, dict):
+            limits[name.removeprefix("limits_")] = text
+        return
+    if name == "limits" or name not in {f.name for f in dataclasses.fields(Config)}:
+        raise ConfigError(f"environment variable {key} is no setting; known: {_known(Config, _ENV_PREFIX)}")
+    values[name] = text
+
+
+def _known(cls: type[Any], prefix: str) -> str:
+    names = [f.name for f in dataclasses.fields(cls)]
+    return ", ".join(prefix + (n.upper() if prefix == _ENV_PREFIX else n) for n in names)
+
+
+def _build(cls: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"unknown setting {prefix}{key}; known: {_known(cls, prefix)}")
+        built[key] = _convert(f"{prefix}{key}", value, str(fields[key].type))
+    return cls(**built)
+
+
+def _convert(name: str, value: Any, kind: str) -> Any:
+    if kind == "Limits":
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} must be a table")
+        return _build(Limits, value, f"{name}.")
+    if kind == "str":
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            return str(value)
+        raise ConfigError(f"{name} must be text, not {value!r}")
+    if isinstance(value, bool):
+        raise ConfigError(f"{name} must be a number, not {value!r}")
+    try:
+        return int(value) if kind == "int" else float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be a number, not {value!r}") from None

@@ -1,0 +1,118 @@
+"""Everything that can go wrong, drawn as a tree.
+
+What a failure is called decides who is told about it::
+
+    CellblockError
+    ├── ConfigError                 the user is told: a setting is unknown or out of range
+    ├── EngineError                 the user is told: the Docker engine cannot do what is asked
+    │   ├── EngineUnavailable         no engine answers
+    │   ├── EnginePermission          an engine is there, this user may not use it
+    │   └── ImageMissing              the executor image has not been built
+    ├── SandboxError                the caller is told; never shown to a model as if its code had printed it
+    │   ├── SandboxStartError         the container did not come up in time, or came up wrong
+    │   │   └── IsolationError          it came up without a restriction that must be in force
+    │   ├── SandboxDied               it went away while it was needed; what the execution did is unknown
+    │   ├── ProtocolViolation         the executor sent what it must never send; the container has been killed
+    │   ├── SandboxClosed             used after close()
+    │   └── SandboxFileError          a file in the workspace cannot be read, written or listed
+    ├── ValueNotPortable            the developer is told: this value cannot cross into the sandbox (names type and path)
+    ├── ToolError                   the developer is told: a tool's definition is wrong
+    ├── ModelError                  the model's endpoint failed; the run's memory is kept
+    │   ├── ModelUnavailable          down, slow, refusing or rate-limiting, after the retries
+    │   └── ModelReplyInvalid         it answered with something that is no reply
+    ├── AgentError                  the developer is told: an agent was put together or used wrongly
+    │   └── AgentInterrupted          somebody called interrupt()
+    └── MissingExtra                an optional dependency is not installed (names the extra)
+
+A failure of the *code* (exception, timeout, denied import) is no exception here: it is a value,
+``Execution.error`` with ``Execution.status``. A failure of a *tool* is raised inside the agent's code.
+"""
+
+from __future__ import annotations
+
+
+class CellblockError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ConfigError(CellblockError, ValueError):
+    """A setting is unknown, of the wrong type, or out of range."""
+
+
+class EngineError(CellblockError):
+    """The Docker engine refused or failed."""
+
+
+class EngineUnavailable(EngineError):
+    """No Docker engine answers."""
+
+
+class EnginePermission(EngineError):
+    """There is an engine, and this user may not talk to it."""
+
+
+class ImageMissing(EngineError):
+    """The executor image has not been built on this engine."""
+
+
+class SandboxError(CellblockError):
+    """The sandbox itself failed, as opposed to the code in it."""
+
+
+class SandboxStartError(SandboxError):
+    """The container did not come up in time, or came up wrong."""
+
+
+class IsolationError(SandboxStartError):
+    """A restriction that must be in force was found missing from inside the container."""
+
+
+class SandboxDied(SandboxError):
+    """The container or its executor went away while it was needed.
+
+    What the current execution did before that is unknown. Code is never sent twice.
+    """
+
+
+class ProtocolViolation(SandboxError):
+    """The executor sent something that the protocol does not allow; its container has been killed."""
+
+
+class SandboxClosed(SandboxError):
+    """The sandbox was used after it was closed."""
+
+
+class SandboxFileError(SandboxError):
+    """A workspace file operation failed; the message names the file and the reason."""
+
+
+class ValueNotPortable(CellblockError, TypeError):
+    """A value cannot cross the wall of the sandbox. The message names the type and the path of the part that cannot."""
+
+
+class ToolError(CellblockError, ValueError):
+    """A tool's definition is wrong; the message says what to fix."""
+
+
+class ModelError(CellblockError):
+    """The model's endpoint failed. The agent's memory is kept."""
+
+
+class ModelUnavailable(ModelError):
+    """The endpoint is down, too slow, or refuses, and the retries are used up."""
+
+
+class ModelReplyInvalid(ModelError):
+    """The endpoint answered with something that is not a chat completion."""
+
+
+class AgentError(CellblockError):
+    """An agent was put together or used wrongly."""
+
+
+class AgentInterrupted(AgentError):
+    """``interrupt()`` was called during the run."""
+
+
+class MissingExtra(CellblockError, ImportError):
+    """An optional dependency is not installed; the message names the extra."""

@@ -1,0 +1,8 @@
+"""Sandboxes: a container and its session. Nothing here knows of agents or models."""
+
+from orchestrator.sandbox.files import FileEntry
+from orchestrator.sandbox.portal import Portal
+from orchestrator.sandbox.sandbox import AsyncSandbox, Sandbox
+from orchestrator.sandbox.values import NDArray, Opaque
+
+__all__ = ["AsyncSandbox", "FileEntry", "NDArray", "Opaque", "Portal", "Sandbox"]

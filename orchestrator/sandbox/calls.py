@@ -1,0 +1,171 @@
+"""Host callables as tools of a sandbox: what the sandbox is told of them, and running one call.
+
+The policy is asked before each call. A failure goes back as a type name and a message, never as a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import keyword
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from executor_api.v1 import executor_pb2 as pb
+from orchestrator.errors import ToolError, ValueNotPortable
+from orchestrator.events import ToolCall, ToolOutcome
+from orchestrator.policy import ToolPolicy
+from orchestrator.sandbox.values import encode
+
+MAX_TOOLS = 256
+MAX_DOC = 64 << 10
+MAX_MESSAGE = 8 << 10  # of a failure
+_MAX_TEXT = 1000  # of an annotation or a default, as text
+_KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: pb.Parameter.KIND_POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: pb.Parameter.KIND_POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL: pb.Parameter.KIND_VAR_POSITIONAL,
+    inspect.Parameter.KEYWORD_ONLY: pb.Parameter.KIND_KEYWORD_ONLY,
+    inspect.Parameter.VAR_KEYWORD: pb.Parameter.KIND_VAR_KEYWORD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostTool:
+    """One callable: a plain function, or an object with ``name``, ``description`` and perhaps ``expose_errors``."""
+
+    name: str
+    doc: str
+    signature: inspect.Signature
+    awaitable: bool
+    expose_errors: bool
+    call: Callable[..., Any]
+
+    @classmethod
+    def of(cls, tool: Callable[..., Any]) -> HostTool:
+        """Raises ToolError if it is not callable, has no usable name, or its signature cannot be read."""
+        if not callable(tool):
+            raise ToolError(f"a tool must be callable; {type(tool).__name__} is not")
+        name = getattr(tool, "name", None) or getattr(tool, "__name__", None)
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise ToolError(f"a tool needs a name that is a Python identifier; {name!r} is not")
+        try:
+            signature = inspect.signature(tool)
+        except (TypeError, ValueError) as error:
+            raise ToolError(f"tool {name}: its signature cannot be read ({error}); wrap it in a function") from None
+        doc = getattr(tool, "description", None) or inspect.getdoc(tool) or ""
+        return cls(name, str(doc)[:MAX_DOC], signature, _is_async(tool), getattr(tool, "expose_errors", True), tool)
+
+    def spec(self) -> pb.ToolSpec:
+        """What the sandbox is told."""
+        parameters = [
+            pb.Parameter(
+                name=p.name,
+                kind=_KINDS[p.kind],
+                annotation=_annotation(p.annotation),
+                has_default=p.default is not inspect.Parameter.empty,
+                default_repr="" if p.default is inspect.Parameter.empty else _plain_repr(p.default),
+            )
+            for p in self.signature.parameters.values()
+        ]
+        returns = _annotation(self.signature.return_annotation)
+        return pb.ToolSpec(name=self.name, doc=self.doc, parameters=parameters, returns=returns, awaitable=self.awaitable)
+
+
+def _is_async(tool: Callable[..., Any]) -> bool:
+    inner = getattr(tool, "__call__", None)  # noqa: B004 (not asking whether it can be called, but how)
+    return inspect.iscoroutinefunction(tool) or inspect.iscoroutinefunction(inner) or bool(getattr(tool, "is_async", False))
+
+
+def _annotation(annotation: Any) -> str:
+    if annotation is inspect.Signature.empty:
+        return ""
+    return inspect.formatannotation(annotation)[:_MAX_TEXT] if not isinstance(annotation, str) else annotation[:_MAX_TEXT]
+
+
+def _plain_repr(default: object) -> str:
+    # A default such as an object's address, a path or a key is the host's business; plain values are shown.
+    plain = isinstance(default, (type(None), bool, int, float, str, bytes, tuple, list, dict))
+    return repr(default)[:_MAX_TEXT] if plain else "..."
+
+
+class HostTools:
+    """The tools granted to one sandbox."""
+
+    def __init__(self, tools: Iterable[Callable[..., Any]]) -> None:
+        made = [HostTool.of(tool) for tool in tools]
+        self._tools = {tool.name: tool for tool in made}
+        if len(self._tools) != len(made):
+            raise ToolError("two tools have the same name")
+        if len(made) > MAX_TOOLS:
+            raise ToolError(f"{len(made)} tools; at most {MAX_TOOLS}")
+        self._policy = ToolPolicy(frozenset(self._tools))
+
+    def specs(self) -> list[pb.ToolSpec]:
+        """What the sandbox is told of them."""
+        return [tool.spec() for tool in self._tools.values()]
+
+    async def run(self, call: ToolCall, calls_before: int, execution: int) -> tuple[pb.ToolResult, ToolOutcome]:
+        """One call, from the policy's verdict to the message that answers it. Raises nothing of the tool's."""
+        started = time.monotonic()
+        result = pb.ToolResult(id=execution, call=call.id)
+        verdict = self._policy.review(call.name, calls_before)
+        if not verdict.allowed:
+            result.failure.CopyFrom(pb.ToolFailure(type_name="PermissionError", message=verdict.reason))
+        else:
+            tool = self._tools[call.name]
+            try:
+                value = await _call(tool, call)
+                result.value = encode(value, f"the result of {tool.name}()")
+            except Exception as error:  # whatever a tool raises belongs to the code that called it
+                result.failure.CopyFrom(_failure(tool, error))
+        failed = result.failure if result.HasField("failure") else None
+        text = f"{failed.type_name}: {failed.message}" if failed else None
+        return result, ToolOutcome(call.id, call.name, text, time.monotonic() - started)
+
+
+async def _call(tool: HostTool, call: ToolCall) -> Any:
+    tool.signature.bind(*call.args, **call.kwargs)  # the same TypeError that a local function would give
+    if tool.awaitable:
+        return await tool.call(*call.args, **call.kwargs)
+    value = await _in_thread(lambda: tool.call(*call.args, **call.kwargs))
+    return await value if isinstance(value, Awaitable) else value
+
+
+async def _in_thread(call: Callable[[], Any]) -> Any:
+    """Runs ``call`` in a daemon thread: a tool that hangs must neither use up a pool nor hold up the program's exit."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def finish(value: Any, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(value)
+        else:
+            done.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = call()
+        except BaseException as error:  # SystemExit in a tool must not vanish with its thread
+            failure = error
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+            loop.call_soon_threadsafe(finish, value, failure)
+
+    threading.Thread(target=work, name="cellblock-tool", daemon=True).start()
+    return await done
+
+
+def _failure(tool: HostTool, error: Exception) -> pb.ToolFailure:
+    if isinstance(error, ValueNotPortable):  # says what came back, which hiding would make a riddle
+        return pb.ToolFailure(type_name="TypeError", message=str(error)[:MAX_MESSAGE])
+    if not tool.expose_errors:
+        return pb.ToolFailure(type_name="ToolError", message=f"{tool.name} failed")
+    message = str(error).encode("utf-8", "replace").decode()[:MAX_MESSAGE]
+    return pb.ToolFailure(type_name=type(error).__name__[:200], message=message)

@@ -1,0 +1,164 @@
+"""The gRPC stream to one executor: connecting safely, proving the token, reading and writing. The seam to grpc.
+
+The peer is hostile as soon as user code has run. Sizes are bounded by the client's options, everything else by
+``session.Session``; every failure of gRPC becomes ``SandboxDied`` or ``ProtocolViolation`` here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+
+from executor_api.v1 import executor_pb2 as pb
+from executor_api.v1 import executor_pb2_grpc
+from orchestrator.errors import ProtocolViolation, SandboxDied, SandboxStartError
+from orchestrator.sandbox.session import Session
+
+PROTOCOL_VERSION = 1
+SOCKET_NAME = "executor.sock"
+MAX_MESSAGE = 4 << 20
+READ_AHEAD = 16  # messages taken in before their reader asks; then gRPC's flow control makes the executor wait
+_NONCE_BYTES = 32
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # identity only: no decompression bombs
+    ("grpc.enable_retries", 0),  # code is never sent twice
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 30_000),
+)
+# What a peer provokes by sending what it must not, as opposed to going away.
+_VIOLATIONS = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED})
+
+
+def check_socket(directory: int, uid: int) -> None:
+    """The path in ``directory`` (an open descriptor) is a socket, made by the supervisor, and no link.
+
+    ``connect`` follows links: a compromised executor could point it at another session's socket, or the engine's.
+
+    Raises:
+        FileNotFoundError: it is not there yet.
+        ProtocolViolation: it is something else.
+    """
+    found = os.stat(SOCKET_NAME, dir_fd=directory, follow_symlinks=False)
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != uid:
+        raise ProtocolViolation("the executor's socket is not a socket of the supervisor's")
+
+
+def proof(token: bytes, label: bytes, *nonces: bytes) -> bytes:
+    """Knowledge of the token, bound to both nonces and to who says it."""
+    return hmac.new(token, label + b"".join(nonces), hashlib.sha256).digest()
+
+
+def _failure(error: grpc.aio.AioRpcError) -> SandboxDied | ProtocolViolation:
+    details = ascii(error.details() or "")[:300]  # the peer's words: nothing in them may drive a terminal
+    if error.code() in _VIOLATIONS:
+        return ProtocolViolation(f"the executor broke the protocol: {error.code().name} {details}")
+    return SandboxDied(f"the sandbox's container ended or stopped answering ({error.code().name} {details})")
+
+
+class Channel:
+    """One session's stream. Made by ``connect``; whoever made it closes it."""
+
+    def __init__(self, channel: grpc.aio.Channel, call: Any, session: Session) -> None:
+        self._channel = channel
+        self._call = call
+        self._write_lock = asyncio.Lock()
+        self._messages: asyncio.Queue[pb.ExecutorMessage | SandboxDied | ProtocolViolation] = asyncio.Queue(READ_AHEAD)
+        self._reader = asyncio.create_task(self._read_all())
+        self._ended: SandboxDied | ProtocolViolation | None = None
+        self.session = session
+
+    @classmethod
+    def connect(cls, directory: int, session: Session) -> Channel:
+        """Opens the stream to the socket in ``directory``, an open descriptor that was passed by ``check_socket``.
+
+        The path goes through the descriptor, so no component of it can be replaced meanwhile.
+        """
+        channel = grpc.aio.insecure_channel(f"unix:/proc/self/fd/{directory}/{SOCKET_NAME}", options=_OPTIONS)
+        stub: Any = executor_pb2_grpc.ExecutorStub(channel)  # type: ignore[no-untyped-call]
+        return cls(channel, stub.Session(), session)
+
+    async def open(self, token: bytes, settings: Mapping[str, Any]) -> pb.Ready:
+        """Proves the token both ways and opens the session; ``settings`` are Open's other fields.
+
+        Raises:
+            SandboxStartError: the peer does not know the token, or speaks another version.
+        """
+        session_id, nonce = secrets.token_bytes(16), secrets.token_bytes(_NONCE_BYTES)
+        hello = pb.Hello(protocol_version=PROTOCOL_VERSION, session_id=session_id, host_nonce=nonce)
+        await self.write(pb.HostMessage(hello=hello))
+        challenge = (await self.read()).challenge
+        if challenge.protocol_version != PROTOCOL_VERSION:
+            raise SandboxStartError(
+                f"the image speaks version {challenge.protocol_version} of the protocol, not {PROTOCOL_VERSION}: "
+                "build it again with 'make image'"
+            )
+        bound = (session_id, nonce, challenge.executor_nonce)
+        if not hmac.compare_digest(challenge.proof, proof(token, b"executor", *bound)):
+            raise SandboxStartError("the executor does not know this session's token")
+        await self.write(pb.HostMessage(open=pb.Open(proof=proof(token, b"host", *bound), **settings)))
+        return (await self.read()).ready
+
+    async def write(self, message: pb.HostMessage) -> None:
+        """Sends one message.
+
+        Raises:
+            SandboxDied: the stream is closed.
+        """
+        try:
+            async with self._write_lock:
+                await self._call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise await self._why(error) from None
+
+    async def _why(self, error: Exception) -> SandboxDied | ProtocolViolation:
+        if isinstance(error, grpc.aio.AioRpcError):
+            return _failure(error)
+        return SandboxDied("the sandbox's stream is closed")
+
+    async def read(self) -> pb.ExecutorMessage:
+        """The next message, checked against the session's state. May be cancelled; nothing is lost by it.
+
+        Raises:
+            SandboxDied: the executor is gone.
+            ProtocolViolation: it sent what it must not.
+        """
+        if self._ended:
+            raise self._ended
+        message = await self._messages.get()
+        if isinstance(message, Exception):
+            self._ended = message
+            raise message
+        try:
+            self.session.receive(message)
+        except ProtocolViolation as violation:
+            self._ended = violation
+            raise
+        return message
+
+    async def _read_all(self) -> None:
+        # A task of its own, because cancelling a read of gRPC's cancels the whole stream.
+        try:
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                await self._messages.put(message)
+            await self._messages.put(SandboxDied("the sandbox's container has ended"))
+        except grpc.aio.AioRpcError as error:
+            await self._messages.put(_failure(error))
+
+    async def close(self) -> None:
+        """Ends the stream, and with it the container."""
+        self._reader.cancel()
+        self._call.cancel()
+        await self._channel.close()

@@ -1,0 +1,102 @@
+"""Files of a sandbox's workspace, moved over the session's stream (never by the engine: its archive calls follow links)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from executor_api.v1 import executor_pb2 as pb
+from orchestrator.errors import ProtocolViolation, SandboxFileError
+from orchestrator.sandbox.link import Link
+from orchestrator.sandbox.portal import Portal
+
+PIECE = 1 << 20  # bytes in one request
+MAX_FILE = 256 << 20  # bytes taken in for one read: the host's memory is not the container's to fill
+REQUEST_DEADLINE = 30.0  # seconds for one piece
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A regular file, its path relative to the workspace, its size in bytes. Paths are the sandbox's words."""
+
+    path: str
+    size: int
+
+
+class AsyncFiles:
+    """``sandbox.files``. Paths are relative to the workspace; links are not followed."""
+
+    def __init__(self, use: Callable[[], AbstractAsyncContextManager[Link]]) -> None:
+        self._use = use
+
+    async def write(self, path: str, data: bytes | str) -> None:
+        """Writes a file whole, folders on the way included; text as UTF-8.
+
+        Raises:
+            SandboxFileError: the path is outside the workspace, or the file system refuses (full, a folder, a link).
+        """
+        content = data.encode() if isinstance(data, str) else bytes(data)
+        name = _path(path)
+        async with self._use() as link:
+            for start in range(0, max(len(content), 1), PIECE):
+                piece = pb.FileWrite(path=name, data=content[start : start + PIECE], append=start > 0)
+                _checked(path, await link.request_file(REQUEST_DEADLINE, file_write=piece))
+
+    async def read(self, path: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            SandboxFileError: there is no such regular file, or it is larger than 256 MiB.
+        """
+        name, content = _path(path), bytearray()
+        async with self._use() as link:
+            while True:
+                request = pb.FileRead(path=name, offset=len(content), length=PIECE)
+                reply = _checked(path, await link.request_file(REQUEST_DEADLINE, file_read=request))
+                if len(reply.data) > PIECE:
+                    raise ProtocolViolation("the executor sent more of a file than was asked for")
+                content += reply.data
+                if len(reply.data) < PIECE:
+                    return bytes(content)
+                if len(content) > MAX_FILE:
+                    raise SandboxFileError(f"{path!r} is larger than {MAX_FILE:,} bytes")
+
+    async def list(self) -> list[FileEntry]:
+        """Every regular file below the workspace, at most 4,096."""
+        async with self._use() as link:
+            reply = _checked("", await link.request_file(REQUEST_DEADLINE, file_list=pb.FileList()))
+        return [FileEntry(entry.path.decode("utf-8", "replace"), entry.size) for entry in reply.entries]
+
+
+def _path(path: str) -> bytes:
+    name = path.encode("utf-8", "surrogateescape")
+    if not name or len(name) > 4096 or b"\0" in name:
+        raise SandboxFileError(f"{path[:100]!r} is no path")
+    return name
+
+
+def _checked(path: str, reply: pb.FileReply) -> pb.FileReply:
+    if reply.error:
+        reason = "".join(c for c in reply.error.decode("utf-8", "replace")[:300] if c.isprintable())
+        raise SandboxFileError(f"{path!r}: {reason}" if path else reason)
+    return reply
+
+
+class Files:
+    """``AsyncFiles`` for code that does not await."""
+
+    def __init__(self, files: AsyncFiles) -> None:
+        self._files = files
+
+    def write(self, path: str, data: bytes | str) -> None:
+        """See ``AsyncFiles.write``."""
+        Portal.run(self._files.write(path, data))
+
+    def read(self, path: str) -> bytes:
+        """See ``AsyncFiles.read``."""
+        return Portal.run(self._files.read(path))
+
+    def list(self) -> list[FileEntry]:
+        """See ``AsyncFiles.list``."""
+        return Portal.run(self._files.list())

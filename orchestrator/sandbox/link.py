@@ -1,0 +1,93 @@
+"""A started, proven, opened container: everything between "no sandbox" and "a channel that takes code"."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from executor_api.v1 import executor_pb2 as pb
+from orchestrator.config import Config, parse_size
+from orchestrator.errors import SandboxDied, SandboxError, SandboxStartError
+from orchestrator.sandbox import isolation
+from orchestrator.sandbox.channel import Channel
+from orchestrator.sandbox.container import Container, image_id, in_engine_thread
+from orchestrator.sandbox.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One container and the open channel to it. Whoever started it closes it."""
+
+    container: Container
+    channel: Channel
+    directory: int  # descriptor of the socket folder
+    ready: pb.Ready  # what the supervisor found in force
+
+    @classmethod
+    async def start(cls, config: Config, image: str, settings: Mapping[str, Any]) -> Link:
+        """Starts a container, connects, proves the token, checks the isolation.
+
+        Raises:
+            ImageMissing, EngineError: the engine cannot start it.
+            SandboxStartError: it did not come up in time or came up wrong (IsolationError).
+        """
+        container = await Container.start(config, await in_engine_thread(image_id, config, image))
+        try:
+            async with asyncio.timeout(config.start_timeout):
+                return await cls._connect(container, settings)
+        except TimeoutError:
+            await container.remove()
+            raise SandboxStartError(f"the container did not come up within {config.start_timeout:g} s") from None
+        except SandboxDied as error:
+            await container.remove()
+            raise SandboxStartError(f"the executor failed while it started: {error}") from None
+        except BaseException:
+            await container.remove()
+            raise
+
+    @classmethod
+    async def _connect(cls, container: Container, settings: Mapping[str, Any]) -> Link:
+        directory = os.open(container.folder.sockets, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            await container.wait_for_socket(directory)
+            channel = Channel.connect(directory, Session(parse_size(container.config.limits.output)))
+            try:
+                ready = await channel.open(container.token, settings)
+                isolation.require(ready, container.session.supervisor_uid, container.session.runner_uid)
+            except BaseException:
+                await channel.close()
+                raise
+        except BaseException:
+            os.close(directory)
+            raise
+        return cls(container, channel, directory, ready)
+
+    async def close(self) -> None:
+        """Ends the session and removes the container."""
+        try:
+            await self.channel.close()
+        finally:
+            os.close(self.directory)
+            await self.container.remove()
+
+    async def request_file(self, deadline: float, **request: Any) -> pb.FileReply:
+        """One file request.
+
+        Raises:
+            SandboxDied, ProtocolViolation: the executor failed.
+            TimeoutError: it did not answer by the deadline.
+        """
+        self.channel.session.begin_file_request()
+        await self.channel.write(pb.HostMessage(**request))
+        async with asyncio.timeout(deadline):
+            return (await self.channel.read()).file_reply
+
+
+def died(error: Exception) -> SandboxError:
+    """What a caller is told when the executor fails under way."""
+    if isinstance(error, SandboxError):
+        return error
+    return SandboxDied("the executor did not answer in time; its container has been removed")

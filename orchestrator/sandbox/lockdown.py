@@ -1,0 +1,184 @@
+"""Settings -> the engine's create call, as a pure function. Every restriction is one line here; none comes from a session.
+
+Terms are the Engine API's own (``POST /containers/create``). Numbers in brackets: CIS Docker Benchmark 1.6, section 5.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import Limits, parse_size
+
+LABEL_OWNER = "cellblock.owner"  # who made it: see Owner
+LABEL_SESSION = "cellblock.session"
+LABEL_DEADLINE = "cellblock.deadline"  # unix seconds; gc removes it after that, whoever owns it
+LABEL_CREATED = "cellblock.created"
+
+SOCKET_MOUNT = "/run/s"
+TMP_BYTES = 16 << 20  # /tmp: scratch of libraries such as matplotlib's font cache
+TMP_INODES = 1024
+# The engine's own defaults, which naming any replaces, and what else tells about the host.
+MASKED_PATHS = (
+    *("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
+    *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"),
+    *("/proc/interrupts", "/proc/config.gz", "/proc/cmdline", "/proc/kallsyms", "/proc/diskstats", "/proc/partitions"),
+    *("/proc/pressure", "/proc/zoneinfo", "/proc/vmstat", "/proc/locks", "/proc/fs", "/proc/irq", "/proc/key-users"),
+    *("/sys/kernel", "/sys/module", "/sys/block", "/sys/class", "/sys/devices", "/sys/bus", "/sys/dev"),
+)
+READONLY_PATHS = ("/proc/bus", "/proc/sys", "/proc/sysrq-trigger")
+# Held by the launcher for milliseconds, to become two other users: a process that must drop root needs them to do so.
+BOOT_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What differs from one sandbox to the next."""
+
+    id: str
+    image: str  # by id, so that it is the image that was looked at
+    socket_dir: str  # on the host; the only thing of the host that the container sees
+    supervisor_uid: int
+    runner_uid: int
+    owner: str
+    created: float  # unix seconds
+    lease: float  # seconds
+    lifetime: float  # seconds
+
+
+def create_body(session: Session, limits: Limits) -> dict[str, Any]:
+    """The body of the create call."""
+    memory = parse_size(limits.memory)
+    return {
+        "Image": session.image,
+        "Cmd": _launcher_arguments(session, limits, memory),
+        "User": "0:0",  # the launcher's; nothing runs as root after start-up
+        "Hostname": "sandbox",
+        "Env": [],
+        "WorkingDir": "/",
+        "Tty": False,
+        "OpenStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "NetworkDisabled": True,
+        "Healthcheck": {"Test": ["NONE"]},  # a health check is an exec in the container
+        "Labels": _labels(session),
+        "HostConfig": _host_config(session, limits, memory),
+    }
+
+
+def _launcher_arguments(session: Session, limits: Limits, memory: int) -> list[str]:
+    values: Mapping[str, object] = {
+        "supervisor-uid": session.supervisor_uid,
+        "runner-uid": session.runner_uid,
+        "memory": memory,
+        "disk": parse_size(limits.disk),
+        "pids": limits.pids,
+        "lease": session.lease,
+        "lifetime": session.lifetime,
+    }
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def _labels(session: Session) -> dict[str, str]:
+    return {
+        LABEL_OWNER: session.owner,
+        LABEL_SESSION: session.id,
+        LABEL_CREATED: str(int(session.created)),
+        LABEL_DEADLINE: str(int(session.created + session.lifetime)),
+    }
+
+
+def _tmpfs(uid: int, size: int, inodes: int) -> str:
+    return f"rw,noexec,nosuid,nodev,size={size},nr_inodes={inodes},uid={uid},gid={uid},mode=0700"
+
+
+def _ulimit(name: str, value: int) -> dict[str, Any]:
+    return {"Name": name, "Soft": value, "Hard": value}
+
+
+def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any]:
+    socket_mount = {
+        "Type": "bind",
+        "Source": session.socket_dir,
+        "Target": SOCKET_MOUNT,
+        "ReadOnly": False,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+    return {
+        # Namespaces: no network at all [5.10], no shared memory with anybody [5.17], nothing of the host's [5.16, 5.21].
+        "NetworkMode": "none",
+        "IpcMode": "none",
+        "PidMode": "",
+        "UTSMode": "",
+        "CgroupnsMode": "private",
+        # Privileges [5.4, 5.5, 5.22, 5.26]. Without a seccomp entry the engine applies its default profile.
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": list(BOOT_CAPABILITIES),
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Devices": [],
+        # Files: a read-only root [5.13], two size- and inode-capped tmpfs, the socket directory [5.6, 5.20, 5.32].
+        "ReadonlyRootfs": True,
+        "Tmpfs": {
+            "/workspace": _tmpfs(session.runner_uid, parse_size(limits.disk), limits.inodes),
+            "/tmp": _tmpfs(session.runner_uid, TMP_BYTES, TMP_INODES),  # noqa: S108 (the container's, not ours)
+        },
+        "Mounts": [socket_mount],
+        "MaskedPaths": list(MASKED_PATHS),
+        "ReadonlyPaths": list(READONLY_PATHS),
+        # Resources [5.11, 5.12, 5.19, 5.29]. Memory and swap equal: no swap.
+        "Memory": memory,
+        "MemorySwap": memory,
+        "NanoCpus": int(limits.cpus * 1e9),
+        "CpuShares": 128,  # an eighth of the default: the host's own work comes first
+        "PidsLimit": limits.pids,
+        "OomScoreAdj": 100,
+        "Ulimits": [
+            _ulimit("core", 0),
+            _ulimit("nofile", limits.nofile),
+            _ulimit("memlock", 0),
+            _ulimit("msgqueue", 0),
+        ],
+        # Life: nobody restarts it [5.15], no log can grow; the engine removes it when its first process ends.
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": True,
+        "LogConfig": {"Type": "none"},
+        "Init": False,  # the supervisor is a PID 1 that reaps
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, told apart from a later one with the same pid and from one before the last boot."""
+
+    pid: int
+    started: str  # clock ticks after boot
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int) -> Owner | None:
+        """The process of that pid, if there is one."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                started = file.read().rpartition(b")")[2].split()[19].decode()
+            with open("/proc/sys/kernel/random/boot_id") as file:
+                return cls(pid, started, file.read().strip())
+        except (OSError, IndexError):
+            return None
+
+    @classmethod
+    def me(cls) -> Owner:
+        """This process."""
+        return cls.of(os.getpid()) or cls(os.getpid(), "0", "unknown")
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.started}:{self.boot}"
+
+
+def owner_is_alive(label: str) -> bool:
+    """True if the process that a label names still runs."""
+    pid = label.partition(":")[0]
+    return pid.isdigit() and str(Owner.of(int(pid))) == label

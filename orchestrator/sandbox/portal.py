@@ -1,0 +1,67 @@
+"""One background event loop per process, for the synchronous faces."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Portal:
+    """Runs coroutines on the process's background loop, from any thread but that loop's own."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+    _thread: threading.Thread | None = None
+    _lock = threading.Lock()
+
+    @classmethod
+    def _running_loop(cls) -> asyncio.AbstractEventLoop:
+        with cls._lock:
+            if cls._loop is None or cls._thread is None or not cls._thread.is_alive():
+                cls._loop = asyncio.new_event_loop()
+                cls._thread = threading.Thread(target=cls._loop.run_forever, name="cellblock-loop", daemon=True)
+                cls._thread.start()
+            return cls._loop
+
+    @staticmethod
+    def run(coroutine: Coroutine[Any, Any, T]) -> T:
+        """Waits for ``coroutine``. If the wait is interrupted, the coroutine is cancelled and has ended on return.
+
+        Raises:
+            RuntimeError: called on the background loop itself, where waiting would never end.
+        """
+        loop = Portal._running_loop()
+        if threading.current_thread() is Portal._thread:
+            coroutine.close()
+            raise RuntimeError("the synchronous API cannot be used on its own event loop; use the asynchronous one")
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done():  # Ctrl-C while waiting
+                future.cancel()
+                Portal._settle(loop)
+            raise
+
+    @staticmethod
+    def _settle(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(1.0)
+
+    @staticmethod
+    def iterate(source: AsyncGenerator[T, None]) -> Iterator[T]:
+        """Drives an asynchronous generator; closing this one closes it."""
+        try:
+            while True:
+                try:
+                    yield Portal.run(_next(source))
+                except StopAsyncIteration:
+                    return
+        finally:
+            Portal.run(source.aclose())
+
+
+async def _next(source: AsyncGenerator[T, None]) -> T:
+    return await anext(source)

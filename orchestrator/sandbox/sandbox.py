@@ -1,0 +1,310 @@
+"""The sandbox: run Python, statefully, in a container of its own. ``AsyncSandbox`` is the thing, ``Sandbox`` its face."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from executor_api.v1 import executor_pb2 as pb
+from orchestrator.config import Config, Limits, parse_size
+from orchestrator.errors import ConfigError, ProtocolViolation, SandboxClosed, SandboxDied
+from orchestrator.events import Execution, ExecutionError, ExecutionEvent, Finished, Output, State, Status
+from orchestrator.policy import import_rules
+from orchestrator.sandbox.calls import HostTools
+from orchestrator.sandbox.container import collect_garbage, in_engine_thread
+from orchestrator.sandbox.execution import Conversation
+from orchestrator.sandbox.files import AsyncFiles, Files
+from orchestrator.sandbox.link import Link, died
+from orchestrator.sandbox.portal import Portal
+from orchestrator.stack.image import image_tag
+
+MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
+MAX_ENV = 64  # variables
+HOST_MARGIN = 20.0  # seconds that the executor may take beyond timeout and grace before it counts as dead
+ABANDON_DEADLINE = 10.0  # seconds to stop an execution that nobody waits for any more
+_FAILURES = (SandboxDied, ProtocolViolation, TimeoutError)
+
+OnText = Callable[[str], object]
+
+
+class AsyncSandbox:
+    """One container for one user's session; used once, never handed on.
+
+    Args:
+        authorized_imports: added to the default list. ``"pkg"`` allows pkg alone, ``"pkg.*"`` its submodules too,
+            ``"*"`` everything that is installed.
+        tools: host callables, sync or async; the code sees them as plain functions. They run on the host.
+        limits: of the container. Default: ``config.limits``.
+        timeout: seconds for one execution. Default: ``config.timeout`` (30).
+        env: environment variables of the code. No place for secrets: the code can read them.
+        config: all other settings. Default: ``Config.load()``.
+        final_answer: ``final_answer(value)`` exists in the sandbox and ends the execution.
+
+    Raises:
+        ConfigError: an argument is out of range or of the wrong form.
+        ToolError: a tool cannot be used as one.
+
+    The container is started by ``async with``, ``start()`` or the first use, and removed by ``close()``; without either
+    it ends with this process. Variables persist from one ``run_code`` to the next.
+    """
+
+    def __init__(
+        self,
+        *,
+        authorized_imports: Iterable[str] = (),
+        tools: Iterable[Callable[..., Any]] = (),
+        limits: Limits | None = None,
+        timeout: float | None = None,
+        env: Mapping[str, str] | None = None,
+        config: Config | None = None,
+        final_answer: bool = False,
+    ) -> None:
+        config = config or Config.load()
+        overrides = {"limits": limits, "timeout": timeout}
+        self._config = replace(config, **{name: value for name, value in overrides.items() if value is not None})
+        self._tools = HostTools(tools)
+        self._settings = {
+            "import_rules": import_rules(authorized_imports),
+            "tools": self._tools.specs(),
+            "final_answer": final_answer,
+            "env": _checked_env(env or {}),
+            "memory_bytes": parse_size(self._config.limits.memory),
+            "output_bytes": parse_size(self._config.limits.output),
+            "grace_seconds": self._config.grace,
+        }
+        self._link: Link | None = None
+        self._conversation: Conversation | None = None
+        self._lock = asyncio.Lock()  # one execution or file request at a time
+        self._closed = False
+        self._lost = False
+        self.files = AsyncFiles(self._use)
+
+    # -------------------------------------------------------------------------------------------------------- life
+
+    async def start(self) -> None:
+        """Starts the container; does nothing if it runs.
+
+        Raises:
+            EngineUnavailable, EnginePermission, ImageMissing: the engine cannot.
+            SandboxStartError: the container did not come up, or came up without a restriction (IsolationError).
+        """
+        async with self._lock:
+            await self._started()
+
+    async def close(self) -> None:
+        """Removes the container. A second time does nothing."""
+        self._closed = True
+        await self._discard()
+
+    async def reset(self) -> None:
+        """A fresh container: variables and files are gone."""
+        async with self._lock:
+            self._require_open()
+            await self._discard()
+            self._lost = False
+            await self._started()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def is_running(self) -> bool:
+        """True if the container has been started and nothing has ended it."""
+        return self._link is not None
+
+    async def _started(self) -> Link:
+        self._require_open()
+        if self._lost:
+            raise SandboxDied("this sandbox's container is gone; reset() gives it a new one, with no variables")
+        if self._link is None:
+            await _collect_garbage_once(self._config)
+            self._link = await Link.start(self._config, self._config.image or image_tag(), self._settings)
+        return self._link
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise SandboxClosed("this sandbox has been closed")
+
+    async def _discard(self) -> None:
+        link, self._link = self._link, None
+        if link:
+            await link.close()
+
+    @asynccontextmanager
+    async def _use(self) -> AsyncIterator[Link]:
+        """The running link, alone. A failure of the executor removes the container and is told as what it is."""
+        async with self._lock:
+            link = await self._started()
+            try:
+                yield link
+            except _FAILURES as error:
+                self._lost = True
+                await self._discard()
+                raise died(error) from None
+
+    async def facts(self) -> pb.Ready:
+        """What the supervisor found in force when the container came up."""
+        async with self._use() as link:
+            return link.ready
+
+    # --------------------------------------------------------------------------------------------------- executing
+
+    async def run_code(
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,
+        on_stdout: OnText | None = None,
+        on_stderr: OnText | None = None,
+    ) -> Execution:
+        """Runs one action and waits for its end. ``on_stdout`` and ``on_stderr`` get text as it is written.
+
+        A failure of the code is in the result (``error``, ``status``), not raised.
+
+        Raises:
+            SandboxDied: the container went away meanwhile; what the code did is unknown, and it is not run again.
+        """
+        handlers = {"stdout": on_stdout, "stderr": on_stderr}
+        events = self.stream(code, timeout=timeout)
+        try:
+            async for event in events:
+                match event:
+                    case Output(stream, text) if handler := handlers[stream]:
+                        handler(text)
+                    case Finished(execution):
+                        return execution
+        finally:
+            await events.aclose()
+        raise SandboxDied("the execution ended without a result")
+
+    async def stream(self, code: str, *, timeout: float | None = None) -> AsyncGenerator[ExecutionEvent, None]:
+        """Runs one action and yields what happens: Output, ToolCall, ToolOutcome, at last Finished.
+
+        Closing the generator early interrupts the execution.
+        """
+        seconds = replace(self._config, timeout=timeout).timeout if timeout is not None else self._config.timeout
+        source = _encoded(code)
+        if isinstance(source, Execution):
+            yield Finished(source)
+            return
+        async with self._use() as link:
+            deadline = asyncio.get_running_loop().time() + seconds + self._config.grace + HOST_MARGIN
+            talk = Conversation(link.channel, self._tools, seconds, deadline)
+            self._conversation = talk
+            try:
+                async for event in talk.events(source):
+                    if isinstance(event, Finished) and event.execution.state is State.LOST:
+                        await self._discard()  # the next execution begins in a new container
+                    yield event
+            finally:
+                self._conversation = None
+                if not talk.finished and self._link is link:
+                    await self._abandon(link, talk)
+
+    async def _abandon(self, link: Link, talk: Conversation) -> None:
+        """Nobody waits for this execution any more: it is stopped, and what it still says is read and dropped."""
+        try:
+            async with asyncio.timeout(ABANDON_DEADLINE + self._config.grace):
+                await link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=talk.id)))
+                await talk.drain()
+        except _FAILURES:
+            self._lost = True
+            await self._discard()
+
+    async def interrupt(self) -> None:
+        """Stops the execution under way, softly first; it ends with status INTERRUPTED. Does nothing if there is none."""
+        if self._conversation and self._link:
+            await self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
+
+
+_garbage_collected_at = 0.0
+_GARBAGE_INTERVAL = 300.0  # seconds between two looks for what dead owners left, in one process
+
+
+async def _collect_garbage_once(config: Config) -> None:
+    global _garbage_collected_at
+    now = time.monotonic()
+    if not _garbage_collected_at or now - _garbage_collected_at > _GARBAGE_INTERVAL:
+        _garbage_collected_at = now
+        await in_engine_thread(collect_garbage, config)
+
+
+def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
+    if len(env) > MAX_ENV:
+        raise ConfigError(f"env has {len(env)} variables; at most {MAX_ENV}")
+    for name, value in env.items():
+        if not isinstance(name, str) or not isinstance(value, str) or not name or set("=\0") & set(name) or "\0" in value:
+            raise ConfigError(f"env: {name!r} must be text without '=' or NUL, and so must its value")
+    return dict(env)
+
+
+def _encoded(code: str) -> bytes | Execution:
+    """The code's bytes, or, if it is too long to be sent, what the model is told."""
+    if not isinstance(code, str):
+        raise TypeError(f"code must be a str, not {type(code).__name__}")
+    source = code.encode("utf-8", "surrogatepass")
+    if len(source) <= MAX_CODE:
+        return source
+    text = f"the code is {len(source):,} bytes long; at most {MAX_CODE:,} can be run at once. Nothing was run."
+    return Execution(Status.ERROR, State.KEPT, 0, error=ExecutionError("CodeTooLong", text))
+
+
+class Sandbox:
+    """``AsyncSandbox`` for code that does not await: the same arguments, methods and errors; usable from any thread."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._sandbox = AsyncSandbox(**settings)
+        self.files = Files(self._sandbox.files)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def asynchronous(self) -> AsyncSandbox:
+        """The sandbox behind this face. It lives on the background loop of ``Portal``."""
+        return self._sandbox
+
+    @property
+    def is_running(self) -> bool:
+        """See ``AsyncSandbox.is_running``."""
+        return self._sandbox.is_running
+
+    def start(self) -> None:
+        """See ``AsyncSandbox.start``."""
+        Portal.run(self._sandbox.start())
+
+    def close(self) -> None:
+        """See ``AsyncSandbox.close``."""
+        Portal.run(self._sandbox.close())
+
+    def reset(self) -> None:
+        """See ``AsyncSandbox.reset``."""
+        Portal.run(self._sandbox.reset())
+
+    def interrupt(self) -> None:
+        """See ``AsyncSandbox.interrupt``; called from another thread than the one that waits for the execution."""
+        Portal.run(self._sandbox.interrupt())
+
+    def run_code(
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,
+        on_stdout: OnText | None = None,
+        on_stderr: OnText | None = None,
+    ) -> Execution:
+        """See ``AsyncSandbox.run_code``. The handlers run on the background loop."""
+        return Portal.run(self._sandbox.run_code(code, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr))

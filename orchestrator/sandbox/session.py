@@ -1,0 +1,117 @@
+"""The protocol as the host holds it: which message is legal when, and within which bounds. A table; no I/O.
+
+    HELLO ──Challenge──> OPENING ──Ready──> IDLE ──(execute)──> EXECUTING ──Finished──> IDLE
+                                             └───(file request)──> FILES ──FileReply──> IDLE
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from executor_api.v1 import executor_pb2 as pb
+from orchestrator.errors import ProtocolViolation
+
+MAX_OUTPUT_TEXT = 256 << 10  # bytes in one Output
+MAX_TOOL_NAME = 256
+MAX_OUTCOME = 3 << 20
+MAX_FILE_ENTRIES = 4096
+OUTPUT_SLACK = 64 << 10  # over the cap: pieces are cut at line ends and UTF-8 boundaries by nobody
+# More Outputs than this per execution cost the host more than they can say: the executor coalesces under load.
+MAX_OUTPUTS = 200_000
+
+
+class Phase(Enum):
+    """Where a session stands."""
+
+    HELLO = "hello"
+    OPENING = "opening"
+    IDLE = "idle"
+    EXECUTING = "executing"
+    FILES = "files"
+
+
+# What the executor may send in each phase, and the phase that follows.
+LEGAL: dict[tuple[Phase, str], Phase] = {
+    (Phase.HELLO, "challenge"): Phase.OPENING,
+    (Phase.OPENING, "ready"): Phase.IDLE,
+    (Phase.EXECUTING, "output"): Phase.EXECUTING,
+    (Phase.EXECUTING, "tool_call"): Phase.EXECUTING,
+    (Phase.EXECUTING, "finished"): Phase.IDLE,
+    (Phase.FILES, "file_reply"): Phase.IDLE,
+}
+
+
+@dataclass(slots=True)
+class Session:
+    """One session's state, and the budgets of the execution under way."""
+
+    output_cap: int
+    phase: Phase = Phase.HELLO
+    execution: int = 0
+    _outputs: int = 0
+    _output_bytes: int = 0
+    _calls: set[int] = field(default_factory=set)
+
+    def begin_execution(self) -> int:
+        """The host is about to send Execute; gives its id."""
+        self._begin(Phase.EXECUTING)
+        self.execution += 1
+        self._outputs = self._output_bytes = 0
+        self._calls = set()
+        return self.execution
+
+    def begin_file_request(self) -> None:
+        """The host is about to send a file request."""
+        self._begin(Phase.FILES)
+
+    def _begin(self, phase: Phase) -> None:
+        if self.phase is not Phase.IDLE:
+            raise RuntimeError(f"the host may not begin {phase.value} while {self.phase.value}")
+        self.phase = phase
+
+    def receive(self, message: pb.ExecutorMessage) -> str:
+        """Checks one message and moves on; gives its kind.
+
+        Raises:
+            ProtocolViolation: it is not legal now, or over a bound.
+        """
+        kind = message.WhichOneof("kind") or "nothing"
+        following = LEGAL.get((self.phase, kind))
+        if following is None:
+            raise ProtocolViolation(f"the executor sent {kind} while {self.phase.value}")
+        match kind:
+            case "output":
+                self._check_output(message.output)
+            case "tool_call":
+                self._check_call(message.tool_call)
+            case "finished":
+                self._check_finished(message.finished)
+            case "file_reply" if len(message.file_reply.entries) > MAX_FILE_ENTRIES:
+                raise ProtocolViolation("the executor listed more files than there can be")
+        self.phase = following
+        return kind
+
+    def _check_id(self, received: int) -> None:
+        if received != self.execution:
+            raise ProtocolViolation(f"the executor spoke of execution {received}, not {self.execution}")
+
+    def _check_output(self, output: pb.Output) -> None:
+        self._check_id(output.id)
+        self._outputs += 1
+        self._output_bytes += len(output.text)
+        if len(output.text) > MAX_OUTPUT_TEXT or output.stream not in (1, 2):
+            raise ProtocolViolation("an illegal piece of output")
+        if self._output_bytes > self.output_cap + OUTPUT_SLACK or self._outputs > MAX_OUTPUTS:
+            raise ProtocolViolation("the executor sent more output than its cap")
+
+    def _check_call(self, call: pb.ToolCall) -> None:
+        self._check_id(call.id)
+        if call.call in self._calls or len(call.name) > MAX_TOOL_NAME:
+            raise ProtocolViolation("an illegal tool call")
+        self._calls.add(call.call)
+
+    def _check_finished(self, finished: pb.Finished) -> None:
+        self._check_id(finished.id)
+        if not 1 <= finished.status <= 8 or not 1 <= finished.state <= 3 or len(finished.outcome) > MAX_OUTCOME:
+            raise ProtocolViolation("an illegal end of an execution")

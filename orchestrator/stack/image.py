@@ -1,0 +1,123 @@
+"""Builds the executor image through the engine's own API: no BuildKit, no docker command, no network in the build."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from orchestrator.errors import EngineError, ImageMissing
+from orchestrator.stack import base_image, context, wheels
+from orchestrator.stack.context import image_tag
+from orchestrator.stack.report import Report
+
+__all__ = ["ensure_image", "image_tag", "require_image"]
+
+_BUILD_SECONDS = 600  # between two lines of the build's output; compiling byte code says nothing for a while
+_LAST_LINES = 20
+_STAGE_LABEL = "cellblock.stage=build"  # on what the build leaves as its cache; see the Dockerfile
+_BASE_LABEL = "cellblock.base"
+
+
+def require_image(client: docker.DockerClient, name: str = "") -> str:
+    """The id of the executor image ``name`` (default: the one of these sources).
+
+    Raises:
+        ImageMissing: it has not been built on this engine.
+    """
+    tag = name or image_tag()
+    try:
+        return str(client.images.get(tag).id)
+    except ImageNotFound:
+        raise ImageMissing(f"the image {tag} is not on this engine; run `make up` (or `make image`)") from None
+
+
+def ensure_image(client: docker.DockerClient, report: Report, base: str = "") -> str:
+    """The tag of the executor image; builds it if the engine does not have it.
+
+    Raises:
+        EngineError: a base image, a wheel or the build itself failed; the message has the last lines.
+    """
+    tag = image_tag()
+    try:
+        require_image(client, tag)
+        report(f"executor image: {tag}")
+        return tag
+    except ImageMissing:
+        report(f"executor image: building {tag}")
+    try:
+        base_name = base_image.ensure_base(client, report, base)
+        folder = wheels.ensure_wheels(context.lock_files(), str(client.version()["Arch"]), report)
+        used = _build(client, tag, base_name, folder, report)
+        _remove_older(client, tag, used)
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"building the executor image failed: {error}") from None
+    report(f"executor image: {tag} is built")
+    return tag
+
+
+def _build(client: docker.DockerClient, tag: str, base: str, wheel_folder: Path, report: Report) -> set[str]:
+    """Builds and tags. Gives the ids of the images that took part."""
+    files = context.our_files()
+    files |= {f"wheels/{file.name}": file for file in sorted(wheel_folder.iterdir())}
+    with tempfile.TemporaryFile() as archive:
+        context.pack(files, archive)
+        archive.seek(0)
+        stream = client.api.build(
+            fileobj=archive,
+            custom_context=True,
+            dockerfile="executor_image/Dockerfile",
+            tag=tag,
+            buildargs={"BASE_IMAGE": base},
+            labels={_BASE_LABEL: base},
+            network_mode="none",
+            use_config_proxy=False,
+            rm=True,
+            forcerm=True,
+            decode=True,
+            timeout=_BUILD_SECONDS,
+        )
+        return _follow(stream, report)
+
+
+def _follow(stream: Iterator[dict[str, Any]], report: Report) -> set[str]:
+    """Reports each step. Gives the image ids that the builder names.
+
+    Raises:
+        EngineError: a step failed.
+    """
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    ids: set[str] = set()
+    for event in stream:
+        if "error" in event:
+            raise EngineError("building the executor image failed:\n" + "\n".join([*last, str(event["error"])]))
+        for line in str(event.get("stream", "")).splitlines():
+            last.append(line)
+            ids.update(re.findall(r"^ ---> ([0-9a-f]{12})$", line))
+            if line.startswith("Step "):
+                report(f"  {line}")
+    return ids
+
+
+def _remove_older(client: docker.DockerClient, tag: str, used: set[str]) -> None:
+    """Removes executor images of other sources, and the cache of their builds; what a container uses stays."""
+    older = [name for image in client.images.list(name=context.REPOSITORY) for name in image.tags if name != tag]
+    cache = client.images.list(filters={"dangling": True, "label": _STAGE_LABEL})
+    unused = [str(image.id) for image in cache if _short(image.id) not in used]
+    for name in older + unused:
+        try:
+            client.images.remove(name)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # gone meanwhile; in use by a container or a newer build
+                raise
+
+
+def _short(image_id: object) -> str:
+    return str(image_id).removeprefix("sha256:")[:12]

@@ -1,0 +1,146 @@
+"""Type hints and docstring of a function -> JSON schema, with smolagents' names for the types.
+
+``any`` stands for what JSON schema has no word for (a DataFrame, bytes, a class of one's own): what can really cross
+into the sandbox is decided there, value by value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, get_args, get_origin
+
+from orchestrator.errors import ToolError
+from orchestrator.tools.docstring import Docstring, parse_docstring
+
+Schema = Mapping[str, Any]
+
+# smolagents' AUTHORIZED_TYPES: what `inputs` and `output_type` of a Tool subclass may say.
+TYPE_NAMES = frozenset({"string", "boolean", "integer", "number", "image", "audio", "array", "object", "any", "null"})
+
+# Pairs, compared by identity: a hint may be something that has no hash.
+_SIMPLE: Sequence[tuple[Any, str]] = (
+    (str, "string"),
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "number"),
+    (list, "array"),
+    (tuple, "array"),
+    (dict, "object"),
+    (None, "null"),
+    (type(None), "null"),
+    (Any, "any"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSchema:
+    """What a function tells about itself. ``inputs`` maps each argument to its schema, with a ``description``."""
+
+    name: str
+    description: str
+    inputs: Mapping[str, Schema]
+    output_type: str
+    returns: str
+    signature: inspect.Signature
+
+
+def type_schema(hint: Any) -> dict[str, Any]:
+    """The JSON schema of one type hint."""
+    simple = next((name for kind, name in _SIMPLE if hint is kind), None)
+    if simple:
+        return {"type": simple}
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _choices([member.value for member in hint])
+    arguments = get_args(hint)
+    match get_origin(hint):
+        case typing.Literal:
+            return _choices(list(arguments))
+        case typing.Annotated:
+            return type_schema(arguments[0])
+        case typing.Union | types.UnionType:
+            return _union(arguments)
+        case origin if origin in (list, tuple, dict):
+            return _container(origin, arguments)
+        case _:
+            return {"type": "any"}
+
+
+def _choices(values: Sequence[Any]) -> dict[str, Any]:
+    names = list(dict.fromkeys(type_schema(type(value))["type"] for value in values))
+    return {"type": names[0] if len(names) == 1 else names, "enum": list(values)}
+
+
+def _union(arguments: Sequence[Any]) -> dict[str, Any]:
+    """``Optional`` is ``nullable``; plain types are a list of names, anything richer is ``anyOf``."""
+    options = [type_schema(hint) for hint in arguments if hint is not type(None)]
+    schema: dict[str, Any]
+    if len(options) == 1:
+        schema = options[0]
+    elif all(set(option) == {"type"} for option in options):
+        schema = {"type": list(dict.fromkeys(option["type"] for option in options))}
+    else:
+        schema = {"anyOf": options}
+    return schema | {"nullable": True} if type(None) in arguments else schema
+
+
+def _container(origin: Any, arguments: Sequence[Any]) -> dict[str, Any]:
+    if origin is dict:
+        return {"type": "object", "additionalProperties": type_schema(arguments[1])}
+    if origin is list:
+        return {"type": "array", "items": type_schema(arguments[0])}
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return {"type": "array", "items": type_schema(arguments[0])}
+    return {"type": "array", "prefixItems": [type_schema(hint) for hint in arguments]}
+
+
+def function_schema(function: Callable[..., Any]) -> FunctionSchema:
+    """Name, description, inputs and output of a function, by its type hints and Google-style docstring.
+
+    Raises:
+        ToolError: something is missing; the message says what to add.
+    """
+    name = function.__name__
+    signature = hinted_signature(name, function)
+    docs = parse_docstring(function.__doc__)
+    if not docs.summary:
+        raise ToolError(f"tool {name}: add a docstring that says what it does; the model chooses tools by it")
+    inputs = {parameter.name: _input(name, parameter, docs) for parameter in signature.parameters.values()}
+    unknown = sorted(set(docs.arguments) - set(inputs))
+    if unknown:
+        raise ToolError(f"tool {name}: its docstring's Args describe {', '.join(unknown)}, which it does not take")
+    if signature.return_annotation is inspect.Signature.empty:
+        raise ToolError(f"tool {name}: add the type it returns, such as '-> str' ('-> None' for nothing)")
+    output = type_schema(signature.return_annotation).get("type", "any")
+    output_type = output if isinstance(output, str) else "any"
+    return FunctionSchema(name, docs.summary, inputs, output_type, docs.returns, signature)
+
+
+def _input(name: str, parameter: inspect.Parameter, docs: Docstring) -> Schema:
+    if parameter.annotation is inspect.Parameter.empty:
+        raise ToolError(f"tool {name}: add a type hint to argument {parameter.name!r}, such as '{parameter.name}: str'")
+    if not docs.arguments.get(parameter.name):
+        raise ToolError(f"tool {name}: describe argument {parameter.name!r} under 'Args:' in its docstring")
+    return type_schema(parameter.annotation) | {"description": docs.arguments[parameter.name]}
+
+
+def hinted_signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
+    """The signature with its hints as real types, also under ``from __future__ import annotations``.
+
+    Raises:
+        ToolError: a hint names something that does not exist, or the function takes ``*args`` or ``**kwargs``.
+    """
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except Exception as error:  # evaluating the developer's hints runs their code, and can raise anything
+        raise ToolError(f"tool {name}: its type hints cannot be read: {type(error).__name__}: {error}") from error
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise ToolError(
+                f"tool {name}: name its arguments one by one, so that the model knows them, not {parameter}"
+            )
+    return signature
