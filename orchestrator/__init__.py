@@ -9,12 +9,35 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {
-    "AsyncSandbox": "orchestrator.sandbox",
-    "Config": "orchestrator.config",
-    "Limits": "orchestrator.config",
-    "Sandbox": "orchestrator.sandbox",
+_NAMES = {
+    "orchestrator.agents": (
+        "ActionStep",
+        "AgentMemory",
+        "CodeAgent",
+        "FinalAnswerStep",
+        "MultiStepAgent",
+        "RunResult",
+        "SandboxSettings",
+        "SystemPromptStep",
+        "TaskStep",
+    ),
+    "orchestrator.config": ("Config", "Limits"),
+    "orchestrator.errors": ("CellblockError",),
+    "orchestrator.events": (
+        "Execution",
+        "ExecutionError",
+        "Finished",
+        "Output",
+        "State",
+        "Status",
+        "ToolCall",
+        "ToolOutcome",
+    ),
+    "orchestrator.models": ("ChatMessage", "OpenAIModel", "OpenAIServerModel", "ScriptedModel"),
+    "orchestrator.sandbox": ("AsyncSandbox", "NDArray", "Opaque", "Sandbox"),
+    "orchestrator.tools": ("Tool", "tool"),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_HOMES)
 

@@ -69,7 +69,9 @@ class Config:
 
     image: str = ""  # executor image; empty: the one built from this checkout's executor_image/
     docker_host: str = ""  # engine address; empty: DOCKER_HOST, else /var/run/docker.sock
-    runtime_dir: str = ""  # sockets live here; empty: $XDG_RUNTIME_DIR/cellblock, /run/cellblock (root), ~/.cache/cellblock
+    runtime_dir: str = (
+        ""  # sockets live here; empty: $XDG_RUNTIME_DIR/cellblock, /run/cellblock (root), ~/.cache/cellblock
+    )
     timeout: float = 30.0  # seconds for one execution
     grace: float = 1.0  # seconds between the interrupt and the kill
     start_timeout: float = 30.0  # seconds for a container to come up
@@ -101,7 +103,8 @@ class Config:
         for key, text in env.items():
             if key.startswith(_ENV_PREFIX) and key not in _ENV_ELSEWHERE:
                 _put_env(values, key, text)
-        return _build(cls, values, "")
+        config: Config = _build(cls, values, "")
+        return config
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ What a failure is called decides who is told about it::
     │   ├── ProtocolViolation         the executor sent what it must never send; the container has been killed
     │   ├── SandboxClosed             used after close()
     │   └── SandboxFileError          a file in the workspace cannot be read, written or listed
-    ├── ValueNotPortable            the developer is told: this value cannot cross into the sandbox (names type and path)
+    ├── ValueNotPortable            the developer is told: this value cannot cross the wall (names type and path)
     ├── ToolError                   the developer is told: a tool's definition is wrong
     ├── ModelError                  the model's endpoint failed; the run's memory is kept
     │   ├── ModelUnavailable          down, slow, refusing or rate-limiting, after the retries

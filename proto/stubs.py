@@ -18,7 +18,7 @@ def generate(target: Path) -> None:
     """Writes the stubs below ``target``."""
     well_known = Path(str(grpc_tools.__file__)).parent / "_proto"
     outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
-    if protoc.main(["protoc", f"-I{_PROTO}", f"-I{well_known}", *outputs, _SOURCE]):
+    if protoc.main(["protoc", f"-I{_PROTO}", f"-I{well_known}", *outputs, _SOURCE]):  # type: ignore[no-untyped-call]
         raise SystemExit(f"protoc refuses {_SOURCE}")
 
 

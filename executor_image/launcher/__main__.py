@@ -64,8 +64,9 @@ def parse(argv: Sequence[str]) -> Stage:
 def limit_runner(stage: Stage) -> None:
     """What one process of the runner may take; the container's own limits hold for all of them together."""
     privileges.limit(resource.RLIMIT_CORE, 0)
-    # Below the container's limit, so that Python gets a MemoryError before the kernel kills.
-    privileges.limit(resource.RLIMIT_DATA, stage.memory * 8 // 10)
+    # Below the container's limit, so that Python gets a MemoryError before the kernel kills. The runner lowers it
+    # further while user code runs, and so can still do its own work when that has used up its share.
+    privileges.limit(resource.RLIMIT_DATA, stage.memory * 9 // 10)
     privileges.limit(resource.RLIMIT_FSIZE, stage.disk)
     privileges.limit(resource.RLIMIT_STACK, STACK_BYTES)
     # Counted per uid, and this uid is of this container alone: leaves the supervisor room to start threads.
@@ -84,7 +85,7 @@ def become_runner(stage: Stage, channel: int, stdout: int, stderr: int) -> None:
     limit_runner(stage)
     privileges.drop_everything(stage.runner_uid, stage.runner_uid)
     os.chdir(WORKSPACE)
-    os.execve(RUNNER_PYTHON, RUNNER_ARGV, RUNNER_ENV)
+    os.execve(RUNNER_PYTHON, RUNNER_ARGV, RUNNER_ENV)  # noqa: S606 (there is no shell here)
 
 
 def high(fd: int) -> int:

@@ -10,7 +10,7 @@ from collections import deque
 
 from executor_image.frames import TO_RUNNER, FrameReader, pack
 
-_READ_SIZE = 256 << 10
+_READ_SIZE = 64 << 10  # memory may be nearly used up when the next command is read
 
 
 class ChannelClosed(Exception):

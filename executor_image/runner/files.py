@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 
 from executor_image.frames import MAX_FILE_PIECE, MAX_FILES
 from executor_image.runner.protowire import chunk, unsigned
@@ -45,10 +46,8 @@ def _open_folder(parts: list[str], make: bool) -> int:
     folder = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY)
     for part in parts:
         if make:
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(part, 0o700, dir_fd=folder)
-            except FileExistsError:
-                pass
         try:
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _SAFE, dir_fd=folder)
         finally:

@@ -40,10 +40,10 @@ class Allowlist:
 
     def check(self, name: str) -> None:
         """Raises ImportNotAllowed, or ModuleNotFoundError where the module is not in the image at all."""
+        if name not in sys.modules and not is_installed(name.partition(".")[0]):
+            raise ModuleNotFoundError(f"No module named {name!r}: it is not installed in this sandbox", name=name)
         if self.allows(name):
             return
-        if not is_installed(name.partition(".")[0]):
-            raise ModuleNotFoundError(f"No module named {name!r}: it is not installed in this sandbox", name=name)
         raise ImportNotAllowed(f"Import of {name!r} is not allowed. {self._advice(name)}", name=name)
 
     def _advice(self, name: str) -> str:
@@ -93,9 +93,9 @@ class Guard:
 
     def install(self) -> None:
         """Puts the guard in force; called again before each execution, because user code may have removed it."""
-        builtins.__import__ = self.import_module
+        builtins.__import__ = self.import_module  # type: ignore[assignment] # only user code is held to more
         if self not in sys.meta_path:
-            sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+            sys.meta_path.insert(0, self)
 
     def import_module(
         self,

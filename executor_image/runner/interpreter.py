@@ -64,16 +64,18 @@ class Interpreter:
             return frames.OUTCOME_OK, b""
         except ImportNotAllowed as error:
             return frames.OUTCOME_IMPORT_DENIED, _failure(error, name)
-        except BaseException as error:  # the user's own exceptions, SystemExit and KeyboardInterrupt among them
+        except BaseException as error:  # noqa: BLE001 — the user's own exceptions, SystemExit and KeyboardInterrupt among them
             return frames.OUTCOME_ERROR, _failure(error, name)
 
     def _run(self, source: str, name: str) -> bytes:
         tree = _parse(source, name)
         check_source(tree, self._allowlist)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr):
+            tree.body.pop()
         self._guard.install()
         self._exec(compile(tree, name, "exec", _FLAGS, dont_inherit=True))
-        if last is None:
+        if not isinstance(last, ast.Expr):
             return b""
         value = self._exec(compile(ast.Expression(last.value), name, "eval", _FLAGS, dont_inherit=True))
         return b"" if value is None else _describe(value)
@@ -89,7 +91,8 @@ class Interpreter:
 
 def _parse(source: str, name: str) -> ast.Module:
     try:
-        return compile(source, name, "exec", _FLAGS | ast.PyCF_ONLY_AST, dont_inherit=True)  # type: ignore[return-value]
+        tree: ast.Module = compile(source, name, "exec", _FLAGS | ast.PyCF_ONLY_AST, dont_inherit=True)
+        return tree
     except UnicodeEncodeError as error:
         line = source.count("\n", 0, error.start) + 1
         raise SyntaxError(f"line {line} holds a lone surrogate, which is no character") from None
@@ -119,7 +122,7 @@ def _display(value: object, method: str) -> bytes:
     if hasattr(type(value), method):
         try:
             shown = getattr(value, method)()
-        except Exception:  # a display method is user code; a value without a picture is still a value
+        except Exception:  # noqa: BLE001 — a display method is user code; a value without a picture is still a value
             return b""
     if isinstance(shown, (dict, list)):
         import json
@@ -136,8 +139,10 @@ def _failure(error: BaseException, name: str) -> bytes:
     """The serialised Outcome of an exception, its traceback trimmed to the user's own frames."""
     try:
         message = str(error)
-    except Exception:  # str of a user's exception is user code
+    except Exception:  # noqa: BLE001 — str of a user's exception is user code
         message = "<the exception's text could not be made>"
+    if isinstance(error, MemoryError) and not message:
+        message = "the code needs more memory than this sandbox has"
     message = message[: frames.MAX_TEXT // 8]
     kind = type(error).__name__[:200]
     trace = _traceback(error, kind, message)[: frames.MAX_TEXT // 4]

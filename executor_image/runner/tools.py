@@ -82,7 +82,11 @@ def _unpack(body: bytes) -> Any:
 def _exception(name: str, message: str) -> Exception:
     """An ordinary builtin exception of that name, else ToolError; never a class the host or a package names by path."""
     found = getattr(builtins, name, None)
-    if isinstance(found, type) and issubclass(found, Exception) and not issubclass(found, (UnicodeError, StopIteration)):
+    if (
+        isinstance(found, type)
+        and issubclass(found, Exception)
+        and not issubclass(found, (UnicodeError, StopIteration))
+    ):
         return found(message)
     return ToolError(f"{name}: {message}" if name != "ToolError" else message)
 

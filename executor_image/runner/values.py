@@ -21,9 +21,8 @@ MAX_NODES = 100_000
 MAX_INT_BYTES = 512
 MAX_DECIMAL_CHARS = 1000
 MAX_OPAQUE_REPR = 2048
-DTYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split()
-)
+_FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
+DTYPES = frozenset(("bool", *_FLOATS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))))
 
 
 class NotPortable(TypeError):
@@ -34,7 +33,7 @@ def safe_repr(value: object, limit: int) -> str:
     """``repr(value)``, cut to ``limit`` characters; what to show instead if it raises."""
     try:
         text = repr(value)
-    except Exception as error:  # a repr is user code: whatever it raises is shown, and does not fail the execution
+    except Exception as error:  # noqa: BLE001 — a repr is user code: what it raises is shown, and fails nothing
         text = f"<{type(value).__name__} object; its repr raised {type(error).__name__}>"
     return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
 
@@ -175,7 +174,9 @@ def _special(value: object) -> _Encode | None:
 def _ndarray(encoder: Encoder, value: Any, path: str, _: int) -> bytes:
     dtype = value.dtype.name
     if dtype not in DTYPES:
-        raise NotPortable(f"{path}: a numpy array of dtype {dtype}; it can travel as one of {', '.join(sorted(DTYPES))}")
+        raise NotPortable(
+            f"{path}: a numpy array of dtype {dtype}; it can travel as one of {', '.join(sorted(DTYPES))}"
+        )
     if value.nbytes > MAX_VALUE:
         raise NotPortable(f"{path}: a numpy array of {value.nbytes:,} bytes; at most {MAX_VALUE:,} can travel")
     data = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from executor_api.v1 import executor_pb2 as pb
+
 from executor_image.frames import NONCE_BYTES
 from executor_image.supervisor.proc import Reading
 

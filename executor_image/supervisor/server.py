@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
-
 from executor_api.v1 import executor_pb2 as pb
 from executor_api.v1 import executor_pb2_grpc
+
 from executor_image.supervisor import proc
 from executor_image.supervisor.session import HostViolation, Runner, Session
 
@@ -46,7 +46,7 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
         self._lease = lease
         self._taken = False
 
-    async def Session(self, request_iterator: object, context: Any) -> None:  # noqa: N802 (the service's name)
+    async def Session(self, request_iterator: object, context: Any) -> None:
         """The whole session; the process ends with it."""
         if self._taken:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this executor has had its session")
@@ -129,9 +129,11 @@ async def _serve(runner: Runner, lease: float, lifetime: float) -> None:
         ]
     )
     executor = Executor(runner, _take_token(), loop.call_later(lease, end))
-    executor_pb2_grpc.add_ExecutorServicer_to_server(executor, server)
-    server.add_insecure_port(f"unix:{SOCKET_DIR}/executor.sock")
+    executor_pb2_grpc.add_ExecutorServicer_to_server(executor, server)  # type: ignore[no-untyped-call]
+    server.add_insecure_port(f"unix:{SOCKET_DIR}/starting.sock")
     await server.start()
+    # The host connects as soon as it sees the name: it must not appear between gRPC's bind and its listen.
+    os.rename(SOCKET_DIR / "starting.sock", SOCKET_DIR / "executor.sock")
     await server.wait_for_termination()
 
 
@@ -143,6 +145,6 @@ def run(runner: Runner, lease: float, lifetime: float) -> NoReturn:
     served: Awaitable[None] = _serve(runner, lease, lifetime)
     try:
         asyncio.run(served)  # type: ignore[arg-type]
-    except Exception as error:  # said once, on the container's stderr, before the end
+    except Exception as error:  # noqa: BLE001 — said once, on the container's stderr, before the end
         print(f"executor: {type(error).__name__}: {error}", file=sys.stderr)
     os._exit(1)

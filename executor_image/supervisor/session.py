@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from executor_api.v1 import executor_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from executor_api.v1 import executor_pb2 as pb
 from executor_image import frames
 from executor_image.supervisor import proc
 from executor_image.supervisor.execution import CappedOutput, Running
@@ -294,7 +294,9 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------ the ending
 
-    def _finish(self, status: pb.Finished.Status, state: pb.Finished.State, outcome: bytes = b"", reason: str = "") -> None:
+    def _finish(
+        self, status: pb.Finished.Status, state: pb.Finished.State, outcome: bytes = b"", reason: str = ""
+    ) -> None:
         running, child = self._running, self._tree.child
         assert running is not None
         for pipe in self._pipes:

@@ -212,4 +212,3 @@ def describe_exit(wait_status: int) -> str:
     """How a process ended, for people."""
     code = os.waitstatus_to_exitcode(wait_status)
     return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"
-

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from executor_api.v1 import executor_pb2 as pb
+
 from orchestrator.errors import ToolError, ValueNotPortable
 from orchestrator.events import ToolCall, ToolOutcome
 from orchestrator.policy import ToolPolicy
@@ -73,18 +74,26 @@ class HostTool:
             for p in self.signature.parameters.values()
         ]
         returns = _annotation(self.signature.return_annotation)
-        return pb.ToolSpec(name=self.name, doc=self.doc, parameters=parameters, returns=returns, awaitable=self.awaitable)
+        return pb.ToolSpec(
+            name=self.name, doc=self.doc, parameters=parameters, returns=returns, awaitable=self.awaitable
+        )
 
 
 def _is_async(tool: Callable[..., Any]) -> bool:
     inner = getattr(tool, "__call__", None)  # noqa: B004 (not asking whether it can be called, but how)
-    return inspect.iscoroutinefunction(tool) or inspect.iscoroutinefunction(inner) or bool(getattr(tool, "is_async", False))
+    return (
+        inspect.iscoroutinefunction(tool)
+        or inspect.iscoroutinefunction(inner)
+        or bool(getattr(tool, "is_async", False))
+    )
 
 
 def _annotation(annotation: Any) -> str:
     if annotation is inspect.Signature.empty:
         return ""
-    return inspect.formatannotation(annotation)[:_MAX_TEXT] if not isinstance(annotation, str) else annotation[:_MAX_TEXT]
+    return (
+        inspect.formatannotation(annotation)[:_MAX_TEXT] if not isinstance(annotation, str) else annotation[:_MAX_TEXT]
+    )
 
 
 def _plain_repr(default: object) -> str:
@@ -105,6 +114,11 @@ class HostTools:
             raise ToolError(f"{len(made)} tools; at most {MAX_TOOLS}")
         self._policy = ToolPolicy(frozenset(self._tools))
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Exactly the names that may be called."""
+        return self._policy.granted
+
     def specs(self) -> list[pb.ToolSpec]:
         """What the sandbox is told of them."""
         return [tool.spec() for tool in self._tools.values()]
@@ -121,7 +135,7 @@ class HostTools:
             try:
                 value = await _call(tool, call)
                 result.value = encode(value, f"the result of {tool.name}()")
-            except Exception as error:  # whatever a tool raises belongs to the code that called it
+            except Exception as error:  # noqa: BLE001 — whatever a tool raises belongs to the code that called it
                 result.failure.CopyFrom(_failure(tool, error))
         failed = result.failure if result.HasField("failure") else None
         text = f"{failed.type_name}: {failed.message}" if failed else None
@@ -153,7 +167,7 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
         value, failure = None, None
         try:
             value = call()
-        except BaseException as error:  # SystemExit in a tool must not vanish with its thread
+        except BaseException as error:  # noqa: BLE001 — SystemExit in a tool must not vanish with its thread
             failure = error
         with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
             loop.call_soon_threadsafe(finish, value, failure)

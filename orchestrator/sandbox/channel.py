@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
-
 from executor_api.v1 import executor_pb2 as pb
 from executor_api.v1 import executor_pb2_grpc
+
 from orchestrator.errors import ProtocolViolation, SandboxDied, SandboxStartError
 from orchestrator.sandbox.session import Session
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import docker
 import docker.errors
@@ -50,11 +50,11 @@ async def in_engine_thread(call: Callable[..., T], *args: object) -> T:
 
 
 @functools.lru_cache(maxsize=8)
-def _client(docker_host: str, _address: str) -> docker.APIClient:
+def _client(docker_host: str, _address: str) -> Any:  # docker has types for half of what it does
     return connect(docker_host).api
 
 
-def engine(config: Config) -> docker.APIClient:
+def engine(config: Config) -> Any:
     """The engine's client, one per address and process.
 
     Raises:
@@ -236,6 +236,12 @@ def remove_container(config: Config, container: str) -> None:
             if error.status_code != 409:  # "removal is already in progress"
                 raise
             client.wait(container, condition="removed", timeout=_ENGINE_TIMEOUT)
+
+
+def engine_version(config: Config) -> str:
+    """The engine's name and version, for people."""
+    with engine_errors(config):
+        return f"Docker {engine(config).version()['Version']}"
 
 
 def image_id(config: Config, image: str) -> str:

@@ -140,7 +140,7 @@ class Conversation:
         finally:
             if not reading.done():
                 reading.cancel()
-        self._running -= done  # type: ignore[arg-type]
+        self._running -= done
         events: list[ExecutionEvent] = [task.result() for task in done if task is not reading]  # type: ignore[misc]
         return events + await self._on_message(reading.result()) if reading in done else events
 

@@ -1,4 +1,4 @@
-"""Files of a sandbox's workspace, moved over the session's stream (never by the engine: its archive calls follow links)."""
+"""Files of a sandbox's workspace, moved over its stream. Never by the engine: its archive calls follow links."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from executor_api.v1 import executor_pb2 as pb
+
 from orchestrator.errors import ProtocolViolation, SandboxFileError
 from orchestrator.sandbox.link import Link
 from orchestrator.sandbox.portal import Portal

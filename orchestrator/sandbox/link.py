@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from executor_api.v1 import executor_pb2 as pb
+
 from orchestrator.config import Config, parse_size
 from orchestrator.errors import SandboxDied, SandboxError, SandboxStartError
-from orchestrator.sandbox import isolation
 from orchestrator.sandbox.channel import Channel
 from orchestrator.sandbox.container import Container, image_id, in_engine_thread
+from orchestrator.sandbox.isolation import Isolation, examine, require
 from orchestrator.sandbox.session import Session
 
 
@@ -24,7 +25,7 @@ class Link:
     container: Container
     channel: Channel
     directory: int  # descriptor of the socket folder
-    ready: pb.Ready  # what the supervisor found in force
+    isolation: Isolation  # what was found in force
 
     @classmethod
     async def start(cls, config: Config, image: str, settings: Mapping[str, Any]) -> Link:
@@ -56,14 +57,15 @@ class Link:
             channel = Channel.connect(directory, Session(parse_size(container.config.limits.output)))
             try:
                 ready = await channel.open(container.token, settings)
-                isolation.require(ready, container.session.supervisor_uid, container.session.runner_uid)
+                found = examine(ready, container.session.supervisor_uid, container.session.runner_uid)
+                require(found)
             except BaseException:
                 await channel.close()
                 raise
         except BaseException:
             os.close(directory)
             raise
-        return cls(container, channel, directory, ready)
+        return cls(container, channel, directory, found)
 
     async def close(self) -> None:
         """Ends the session and removes the container."""

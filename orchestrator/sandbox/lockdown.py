@@ -1,4 +1,4 @@
-"""Settings -> the engine's create call, as a pure function. Every restriction is one line here; none comes from a session.
+"""Settings -> the engine's create call, as a pure function. Every restriction is a line here, none is a session's.
 
 Terms are the Engine API's own (``POST /containers/create``). Numbers in brackets: CIS Docker Benchmark 1.6, section 5.
 """
@@ -108,7 +108,7 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
         "BindOptions": {"Propagation": "rprivate"},
     }
     return {
-        # Namespaces: no network at all [5.10], no shared memory with anybody [5.17], nothing of the host's [5.16, 5.21].
+        # Namespaces: no network [5.10], no shared memory with anybody [5.17], nothing of the host's [5.16, 5.21].
         "NetworkMode": "none",
         "IpcMode": "none",
         "PidMode": "",

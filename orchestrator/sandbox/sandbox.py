@@ -1,4 +1,4 @@
-"""The sandbox: run Python, statefully, in a container of its own. ``AsyncSandbox`` is the thing, ``Sandbox`` its face."""
+"""The sandbox: run Python, statefully, in its own container. ``AsyncSandbox`` is the thing, ``Sandbox`` its face."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from executor_api.v1 import executor_pb2 as pb
+
 from orchestrator.config import Config, Limits, parse_size
 from orchestrator.errors import ConfigError, ProtocolViolation, SandboxClosed, SandboxDied
 from orchestrator.events import Execution, ExecutionError, ExecutionEvent, Finished, Output, State, Status
@@ -19,6 +20,7 @@ from orchestrator.sandbox.calls import HostTools
 from orchestrator.sandbox.container import collect_garbage, in_engine_thread
 from orchestrator.sandbox.execution import Conversation
 from orchestrator.sandbox.files import AsyncFiles, Files
+from orchestrator.sandbox.isolation import Isolation
 from orchestrator.sandbox.link import Link, died
 from orchestrator.sandbox.portal import Portal
 from orchestrator.stack.image import image_tag
@@ -65,11 +67,13 @@ class AsyncSandbox:
         final_answer: bool = False,
     ) -> None:
         config = config or Config.load()
-        overrides = {"limits": limits, "timeout": timeout}
-        self._config = replace(config, **{name: value for name, value in overrides.items() if value is not None})
+        seconds = config.timeout if timeout is None else timeout
+        self._config = replace(config, limits=limits or config.limits, timeout=seconds)
         self._tools = HostTools(tools)
+        self._rules = import_rules(authorized_imports)
+        self._final_answer = final_answer
         self._settings = {
-            "import_rules": import_rules(authorized_imports),
+            "import_rules": self._rules,
             "tools": self._tools.specs(),
             "final_answer": final_answer,
             "env": _checked_env(env or {}),
@@ -121,6 +125,21 @@ class AsyncSandbox:
         """True if the container has been started and nothing has ended it."""
         return self._link is not None
 
+    @property
+    def has_final_answer(self) -> bool:
+        """True if ``final_answer(value)`` exists in this sandbox."""
+        return self._final_answer
+
+    @property
+    def tool_names(self) -> frozenset[str]:
+        """The names of the host tools that this sandbox may call."""
+        return self._tools.names
+
+    @property
+    def authorized_imports(self) -> tuple[str, ...]:
+        """The whole allowlist: the default and what was added."""
+        return self._rules
+
     async def _started(self) -> Link:
         self._require_open()
         if self._lost:
@@ -151,10 +170,10 @@ class AsyncSandbox:
                 await self._discard()
                 raise died(error) from None
 
-    async def facts(self) -> pb.Ready:
-        """What the supervisor found in force when the container came up."""
+    async def isolation(self) -> Isolation:
+        """What was found in force, from inside, when the container came up."""
         async with self._use() as link:
-            return link.ready
+            return link.isolation
 
     # --------------------------------------------------------------------------------------------------- executing
 
@@ -221,7 +240,7 @@ class AsyncSandbox:
             await self._discard()
 
     async def interrupt(self) -> None:
-        """Stops the execution under way, softly first; it ends with status INTERRUPTED. Does nothing if there is none."""
+        """Stops the execution under way, if there is one; it ends with status INTERRUPTED."""
         if self._conversation and self._link:
             await self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
 
@@ -242,7 +261,13 @@ def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
     if len(env) > MAX_ENV:
         raise ConfigError(f"env has {len(env)} variables; at most {MAX_ENV}")
     for name, value in env.items():
-        if not isinstance(name, str) or not isinstance(value, str) or not name or set("=\0") & set(name) or "\0" in value:
+        if (
+            not isinstance(name, str)
+            or not isinstance(value, str)
+            or not name
+            or set("=\0") & set(name)
+            or "\0" in value
+        ):
             raise ConfigError(f"env: {name!r} must be text without '=' or NUL, and so must its value")
     return dict(env)
 
@@ -269,7 +294,9 @@ class Sandbox:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     @property
@@ -293,6 +320,10 @@ class Sandbox:
     def reset(self) -> None:
         """See ``AsyncSandbox.reset``."""
         Portal.run(self._sandbox.reset())
+
+    def isolation(self) -> Isolation:
+        """See ``AsyncSandbox.isolation``."""
+        return Portal.run(self._sandbox.isolation())
 
     def interrupt(self) -> None:
         """See ``AsyncSandbox.interrupt``; called from another thread than the one that waits for the execution."""

@@ -1,7 +1,7 @@
 """The protocol as the host holds it: which message is legal when, and within which bounds. A table; no I/O.
 
-    HELLO ──Challenge──> OPENING ──Ready──> IDLE ──(execute)──> EXECUTING ──Finished──> IDLE
-                                             └───(file request)──> FILES ──FileReply──> IDLE
+HELLO ──Challenge──> OPENING ──Ready──> IDLE ──(execute)──> EXECUTING ──Finished──> IDLE
+                                         └───(file request)──> FILES ──FileReply──> IDLE
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from executor_api.v1 import executor_pb2 as pb
+
 from orchestrator.errors import ProtocolViolation
 
 MAX_OUTPUT_TEXT = 256 << 10  # bytes in one Output

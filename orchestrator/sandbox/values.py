@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from executor_api.v1 import executor_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from executor_api.v1 import executor_pb2 as pb
 from orchestrator.errors import ProtocolViolation, ValueNotPortable
 
 MAX_DEPTH = 32
@@ -25,10 +25,14 @@ MAX_NODES = 100_000
 MAX_BYTES = 2 << 20
 MAX_INT_BYTES = 512
 MAX_DECIMAL_CHARS = 1000
-_ITEM_SIZES = {  # bytes of one item, for each dtype that can travel
-    **{"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4, "uint32": 4, "float32": 4},
-    **{"int64": 8, "uint64": 8, "float64": 8, "complex64": 8, "complex128": 16},
-}
+# Bytes of one item, for each dtype that can travel.
+_ITEM_SIZES = (
+    dict.fromkeys(("bool", "int8", "uint8"), 1)
+    | dict.fromkeys(("int16", "uint16", "float16"), 2)
+    | dict.fromkeys(("int32", "uint32", "float32"), 4)
+    | dict.fromkeys(("int64", "uint64", "float64", "complex64"), 8)
+    | {"complex128": 16}
+)
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,12})?|[+-]?Infinity|-?s?NaN\d*", re.ASCII)
 
 

@@ -6,12 +6,14 @@ import re
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound
+from docker.models.images import Image
 
 from orchestrator.errors import EngineError, ImageMissing
 from orchestrator.stack import base_image, context, wheels
@@ -24,6 +26,8 @@ _BUILD_SECONDS = 600  # between two lines of the build's output; compiling byte 
 _LAST_LINES = 20
 _STAGE_LABEL = "cellblock.stage=build"  # on what the build leaves as its cache; see the Dockerfile
 _BASE_LABEL = "cellblock.base"
+# What is younger may belong to a build that runs now, or to another checkout. Layers are shared, so it costs little.
+_KEEP = timedelta(days=1)
 
 
 def require_image(client: docker.DockerClient, name: str = "") -> str:
@@ -107,16 +111,26 @@ def _follow(stream: Iterator[dict[str, Any]], report: Report) -> set[str]:
 
 
 def _remove_older(client: docker.DockerClient, tag: str, used: set[str]) -> None:
-    """Removes executor images of other sources, and the cache of their builds; what a container uses stays."""
-    older = [name for image in client.images.list(name=context.REPOSITORY) for name in image.tags if name != tag]
-    cache = client.images.list(filters={"dangling": True, "label": _STAGE_LABEL})
-    unused = [str(image.id) for image in cache if _short(image.id) not in used]
-    for name in older + unused:
+    """Removes what earlier builds left; what a container uses stays."""
+    for name in _left_by_earlier_builds(client, tag, used):
         try:
             client.images.remove(name)
         except APIError as error:
             if error.status_code not in (404, 409):  # gone meanwhile; in use by a container or a newer build
                 raise
+
+
+def _left_by_earlier_builds(client: docker.DockerClient, tag: str, used: set[str]) -> list[str]:
+    """Executor images of other sources by their tags, then the cache of their builds by their ids."""
+    images = [image for image in client.images.list(name=context.REPOSITORY) if _is_old(image)]
+    tags = [name for image in images for name in image.tags if name != tag]
+    cache = client.images.list(filters={"dangling": True, "label": _STAGE_LABEL})
+    return tags + [str(image.id) for image in cache if _is_old(image) and _short(image.id) not in used]
+
+
+def _is_old(image: Image) -> bool:
+    created = datetime.fromisoformat(str(image.attrs["Created"])[:19] + "+00:00")  # nanoseconds and Z cut off
+    return datetime.now(UTC) - created > _KEEP
 
 
 def _short(image_id: object) -> str:

@@ -59,5 +59,5 @@ def _hint(annotation: Any, schema: Schema) -> str:
         return inspect.formatannotation(annotation).removeprefix("typing.")
     names = schema.get("type", "any")
     names = [names] if isinstance(names, str) else names
-    shown = " | ".join(_PYTHON_NAMES.get(name, "Any") for name in names)
-    return f"{shown} | None" if schema.get("nullable") else shown
+    names = [*names, "null"] if schema.get("nullable") else names
+    return " | ".join(dict.fromkeys(_PYTHON_NAMES.get(name, "Any") for name in names))

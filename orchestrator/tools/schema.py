@@ -135,7 +135,8 @@ def hinted_signature(name: str, function: Callable[..., Any]) -> inspect.Signatu
         ToolError: a hint names something that does not exist, or the function takes ``*args`` or ``**kwargs``.
     """
     try:
-        signature = inspect.signature(function, eval_str=True)
+        signature = inspect.signature(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except Exception as error:  # evaluating the developer's hints runs their code, and can raise anything
         raise ToolError(f"tool {name}: its type hints cannot be read: {type(error).__name__}: {error}") from error
     for parameter in signature.parameters.values():
@@ -143,4 +144,7 @@ def hinted_signature(name: str, function: Callable[..., Any]) -> inspect.Signatu
             raise ToolError(
                 f"tool {name}: name its arguments one by one, so that the model knows them, not {parameter}"
             )
-    return signature
+    parameters = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
+    returns = hints.get("return", signature.return_annotation)
+    returns = None if returns is type(None) else returns  # as it was written
+    return signature.replace(parameters=parameters, return_annotation=returns)

@@ -1,0 +1,112 @@
+"""Shows a run on a terminal as it happens. All text is sanitised: it comes from a model and from a sandbox."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.text import Text
+
+from orchestrator.agents import (
+    ActionStep,
+    AgentEvent,
+    CodeAction,
+    FinalAnswerStep,
+    StepStarted,
+    TaskStep,
+    sanitise,
+)
+from orchestrator.events import Execution, Finished, Output, State, ToolCall, ToolOutcome
+
+MAX_SHOWN = 20_000  # characters of one execution's output: more scrolls everything else away
+_MAX_ARGUMENTS = 200  # characters of a tool call's arguments
+_MAX_VALUE = 2_000  # characters of a value
+
+
+class RunPrinter:
+    """Prints the events of a run: ``for event in agent.run(task, stream=True): printer.show(event)``."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._written = 0  # characters of the output of this execution
+        self._at_line_start = True
+
+    def show(self, event: AgentEvent) -> None:
+        """Prints one event."""
+        match event:
+            case TaskStep(task):
+                self._print(Panel(_text(task.strip()), title="Task", title_align="left", border_style="cyan"))
+            case StepStarted(number, limit):
+                self._print(Rule(f"Step {number} of at most {limit}", align="left", style="cyan"))
+            case CodeAction(code, thought):
+                self._show_action(code, thought)
+            case Output(stream, text):
+                self._show_output(text, "red" if stream == "stderr" else "")
+            case ToolCall(_, name, args, kwargs):
+                arguments = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
+                self._print(_text(f"→ {name}({_short(arguments, _MAX_ARGUMENTS)})", "magenta"))
+            case ToolOutcome(_, name, error, seconds):
+                end = f": {error}" if error else ""
+                self._print(_text(f"← {name} after {_seconds(seconds)}{end}", "red" if error else "magenta"))
+            case Finished(execution):
+                self._show_end(execution)
+            case ActionStep():
+                self._show_step(event)
+            case FinalAnswerStep(output, state):
+                title = "Final answer" if state == "success" else "Answer when the steps were used up"
+                shown = output if isinstance(output, str) else repr(output)
+                self._print(Panel(_text(shown), title=title, title_align="left", border_style="green"))
+
+    def _show_action(self, code: str, thought: str) -> None:
+        if thought:
+            self._print(_text(thought, "italic"))
+        self._print(Syntax(sanitise(code), "python", background_color="default", word_wrap=True, padding=(0, 2)))
+        self._written = 0
+
+    def _show_output(self, text: str, style: str) -> None:
+        """A piece of output, without a line break of our own; what passes the limit is announced once, not shown."""
+        room = MAX_SHOWN - self._written
+        self._written += len(text)
+        if room <= 0:
+            return
+        shown = sanitise(text[:room])
+        self._console.print(Text(shown, style), end="", soft_wrap=True)
+        self._at_line_start = shown.endswith("\n")
+        if len(text) > room:
+            self._print(_text("(more output is not shown)", "dim"))
+
+    def _show_end(self, execution: Execution) -> None:
+        if execution.error is not None:
+            self._print(_text(str(execution.error), "red"))
+        elif execution.text is not None and execution.final_answer is None:
+            self._print(_text(f"Value: {_short(execution.text, _MAX_VALUE)}", "blue"))
+        if not execution.ok and (execution.state is not State.KEPT or execution.error is None):
+            self._print(_text(f"{execution.status}; variables: {execution.state}", "red"))
+
+    def _show_step(self, step: ActionStep) -> None:
+        if step.code_action is None:
+            self._print(_text(step.model_output.strip(), "italic"))
+        if step.error is not None and step.error.kind != "execution":  # an execution's error was shown at its end
+            self._print(_text(step.error.message, "red"))
+        usage = step.token_usage
+        tokens = f", tokens: {usage.input_tokens} read, {usage.output_tokens} written" if usage else ""
+        self._print(_text(f"{_seconds(step.timing.duration)}{tokens}", "dim"))
+
+    def _print(self, what: Text | Panel | Rule | Syntax) -> None:
+        if not self._at_line_start:
+            self._console.print()
+        self._at_line_start = True
+        self._console.print(what)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(sanitise(text), style)
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1000:.1f} ms"
