@@ -68,13 +68,13 @@ class RunPrinter:
         """A piece of output, without a line break of our own; what passes the limit is announced once, not shown."""
         room = MAX_SHOWN - self._written
         self._written += len(text)
-        if room <= 0:
-            return
-        shown = sanitise(text[:room])
-        self._console.print(Text(shown, style), end="", soft_wrap=True)
-        self._at_line_start = shown.endswith("\n")
-        if len(text) > room:
+        if room > 0:
+            shown = sanitise(text[:room])
+            self._console.print(Text(shown, style), end="", soft_wrap=True)
+            self._at_line_start = shown.endswith("\n")
+        if 0 <= room < len(text):
             self._print(_text("(more output is not shown)", "dim"))
+            self._written = MAX_SHOWN + 1
 
     def _show_end(self, execution: Execution) -> None:
         if execution.error is not None:

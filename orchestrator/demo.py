@@ -65,7 +65,8 @@ def choose_model(config: Config, env: Mapping[str, str]) -> tuple[Model, str]:
     if not env.get("OPENAI_API_KEY"):
         return ScriptedModel(SCRIPT), "Model: a script (OPENAI_API_KEY is not set); its code runs in a real sandbox."
     place = f" at {env['OPENAI_BASE_URL']}" if env.get("OPENAI_BASE_URL") else ""
-    return OpenAIServerModel(config.model), f"Model: {config.model}{place}"
+    model = OpenAIServerModel(config.model, api_base=env.get("OPENAI_BASE_URL"), api_key=env["OPENAI_API_KEY"])
+    return model, f"Model: {config.model}{place}"
 
 
 def main() -> int:

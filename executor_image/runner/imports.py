@@ -122,7 +122,7 @@ class Guard:
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """First on meta_path: sees ``importlib.import_module`` too. Never finds, only refuses."""
         frame: FrameType | None = sys._getframe(1)
-        while frame and frame.f_globals.get("__name__", "").startswith(_MACHINERY) and not _is_user(frame):
+        while frame and not _is_user(frame) and str(frame.f_globals["__name__"]).startswith(_MACHINERY):
             frame = frame.f_back
         while frame and frame.f_code is Guard.import_module.__code__:
             frame = frame.f_back
@@ -132,4 +132,6 @@ class Guard:
 
 
 def _is_user(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(USER_FILE)
+    """User code, also where it was given to ``exec`` with its own or with empty globals."""
+    in_user_namespace = frame.f_globals.get("__name__") in (None, "__main__")
+    return in_user_namespace or frame.f_code.co_filename.startswith(USER_FILE)

@@ -67,6 +67,7 @@ class _Splitter:
         self._opening = opening
         self._closings = (closing, "```")
         self._places = re.compile(f"{re.escape(opening)}|{_FENCE_PLACE}", re.MULTILINE | re.IGNORECASE)
+        self._scanner = PythonScanner(text, self._closings, (opening,))
         self._foreign_ends = True  # whether a foreign fence can still be closed; searched in vain only once
 
     def blocks(self) -> Iterator[Block]:
@@ -87,8 +88,9 @@ class _Splitter:
             opener = self._next_opener(position)
 
     def _block(self, opener: _Opener, end: int, cut: bool) -> Block:
-        code = _tidied(self._text[opener.end : end])
-        return Block(opener.start, code, opener.kind, cut, inline=not opener.alone and "\n" not in code)
+        code = self._text[opener.end : end]
+        inline = not opener.alone and "\n" not in code
+        return Block(opener.start, _tidied(code), opener.kind, cut, inline)
 
     def _next_opener(self, position: int) -> _Opener | None:
         for place in self._places.finditer(self._text, position):
@@ -132,8 +134,7 @@ class _Splitter:
 
     def _end_of(self, opener: _Opener) -> tuple[int, int]:
         """Where the code ends, and where to go on: the same place if another block opens there."""
-        scanner = PythonScanner(self._text, opener.end, self._closings, (self._opening,))
-        for start, mark in scanner.marks():
+        for start, mark in self._scanner.marks(opener.end):
             inner = self._opener_at(start)
             if inner and inner.kind >= Kind.PYTHON:
                 return start, start

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from orchestrator.errors import AgentInterrupted
 
 Result = TypeVar("Result")
+_STOP_AGAIN = 0.1  # seconds; of the second within which an interruption is to be felt
 
 
 class Interruption:
@@ -51,11 +52,16 @@ class Interruption:
 
     @contextlib.asynccontextmanager
     async def passed_on(self, stop: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """While inside, an interruption calls ``stop()``, once; the work inside then ends by itself."""
+        """While inside, an interruption calls ``stop()``; the work inside then ends by itself.
+
+        Again and again until it has: a ``stop()`` that comes before the work has really begun finds nothing to stop.
+        """
 
         async def watch() -> None:
             await self._asked.wait()
-            await stop()
+            while True:
+                await stop()
+                await asyncio.sleep(_STOP_AGAIN)
 
         watcher = asyncio.ensure_future(watch())
         try:

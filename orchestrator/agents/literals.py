@@ -15,7 +15,7 @@ _END_OF = {
 
 
 class PythonScanner:
-    """Finds marks (``closings`` and ``openings``) in ``text`` from ``position`` on, but for those in string literals.
+    """Finds marks (``closings`` and ``openings``) in ``text``, but for those in string literals.
 
     A quote that is never closed is no literal (Python would refuse it), so broken code does not swallow the rest of the
     reply. In a comment only a closing at the end of the line counts: ``# done</code>`` ends a block, and
@@ -23,9 +23,9 @@ class PythonScanner:
     there, in the same quotes, is taken for one outside.
     """
 
-    def __init__(self, text: str, position: int, closings: Sequence[str], openings: Sequence[str] = ()) -> None:
+    def __init__(self, text: str, closings: Sequence[str], openings: Sequence[str] = ()) -> None:
         self._text = text
-        self._position = position
+        self._position = 0
         self._closings = tuple(closings)
         self._marks = tuple(sorted((*closings, *openings), key=len, reverse=True))
         quotes_and_comment = ('"""', "'''", '"', "'", "#")
@@ -33,8 +33,9 @@ class PythonScanner:
         # Up to where a kind of quote is known to be unclosed: without it, a line of such quotes costs its square.
         self._unclosed = dict.fromkeys(_END_OF, -1)
 
-    def marks(self) -> Iterator[tuple[int, str]]:
-        """Place and text of each mark."""
+    def marks(self, position: int) -> Iterator[tuple[int, str]]:
+        """Place and text of each mark from ``position`` on."""
+        self._position = position
         while point := self._points.search(self._text, self._position):
             found = point[0]
             if found in self._marks:

@@ -170,6 +170,7 @@ class AgentMemory:
     def __init__(self, system_prompt: str) -> None:
         self.system_prompt = SystemPromptStep(system_prompt)
         self.steps: list[TaskStep | ActionStep] = []
+        self._written: list[tuple[MemoryStep, tuple[ChatMessage, ...]]] = []
 
     def append(self, step: TaskStep | ActionStep) -> None:
         """Adds the newest step."""
@@ -185,7 +186,17 @@ class AgentMemory:
 
     def to_messages(self) -> list[ChatMessage]:
         """The conversation so far. Neighbours of one role are one message: some templates want roles to alternate."""
-        return _merged(message for step in self.all_steps() for message in step.to_messages())
+        return _merged(message for _, messages in self._write() for message in messages)
+
+    def _write(self) -> list[tuple[MemoryStep, tuple[ChatMessage, ...]]]:
+        """Each step with its messages, written once: the hundredth request should cost no more than the first."""
+        for place, step in enumerate(self.all_steps()):
+            if place < len(self._written) and self._written[place][0] is not step:
+                del self._written[place:]
+            if place == len(self._written):
+                self._written.append((step, tuple(step.to_messages())))
+        del self._written[1 + len(self.steps) :]
+        return self._written
 
     def return_full_code(self) -> str:
         """All code that ran, in order."""

@@ -102,12 +102,17 @@ def _follow(stream: Iterator[dict[str, Any]], report: Report) -> set[str]:
     for event in stream:
         if "error" in event:
             raise EngineError("building the executor image failed:\n" + "\n".join([*last, str(event["error"])]))
-        for line in str(event.get("stream", "")).splitlines():
+        for line in filter(None, map(_plain, str(event.get("stream", "")).splitlines())):
             last.append(line)
-            ids.update(re.findall(r"^ ---> ([0-9a-f]{12})$", line))
+            ids.update(re.findall(r"^---> ([0-9a-f]{12})$", line))
             if line.startswith("Step "):
                 report(f"  {line}")
     return ids
+
+
+def _plain(line: str) -> str:
+    """Without the colours that the builder gives to what went to stderr."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip()
 
 
 def _remove_older(client: docker.DockerClient, tag: str, used: set[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.agents import SandboxSettings
@@ -26,7 +27,7 @@ from orchestrator.events import (
 from orchestrator.sandbox import AsyncSandbox
 from orchestrator.tools import Tool
 
-HANG = "HANG"  # in a script: runs until it is interrupted or closed
+HANG = "HANG"  # in a script: prints "on" and runs until it is interrupted or cancelled
 Scripted = Execution | Exception | Sequence[ExecutionEvent] | str
 
 
@@ -86,6 +87,7 @@ class FakeSandbox(AsyncSandbox):
                     yield Output("stdout", execution.logs.stdout)
                 yield Finished(execution)
             case str():
+                yield Output("stdout", "on\n")
                 yield Finished(await self._hang())
             case events:
                 for event in events:
@@ -104,16 +106,12 @@ class FakeSandbox(AsyncSandbox):
         return Execution(Status.INTERRUPTED, State.KEPT, 1, error=ExecutionError("KeyboardInterrupt", ""))
 
 
+@dataclass(frozen=True)
 class FakeSettings(SandboxSettings):
-    """Makes fake sandboxes for an agent to own, and keeps them."""
+    """Makes fake sandboxes for an agent to own, one of each of ``scripts``, and keeps them in ``made``."""
 
-    def __init__(self, *scripts: Sequence[Scripted]) -> None:
-        super().__init__()
-        object.__setattr__(self, "scripts", list(scripts))
-        object.__setattr__(self, "made", [])
-
-    scripts: list[Sequence[Scripted]]
-    made: list[FakeSandbox]
+    scripts: list[Sequence[Scripted]] = field(default_factory=list)
+    made: list[FakeSandbox] = field(default_factory=list)
 
     def make(self, tools: Sequence[Tool], authorized_imports: Sequence[str]) -> FakeSandbox:
         """The next one."""

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -112,7 +113,7 @@ def test_history_is_append_only_and_code_is_sent_once() -> None:
     agent.run("task")
     sent = requests(agent)
     assert [len(messages) for messages in sent] == [2, 4, 6, 8]
-    for before, after in zip(sent, sent[1:], strict=False):
+    for before, after in pairwise(sent):
         assert after[: len(before)] == before
     assert sum(message.content.count("unique_name") for message in sent[-1]) == 1
     assert [message.role for message in sent[-1]] == ["system", *["user", "assistant"] * 3, "user"]
@@ -339,6 +340,19 @@ def test_interrupt_during_a_model_call() -> None:
     asyncio.run(interrupted())
 
 
+def test_interrupt_just_before_an_execution_is_not_lost() -> None:
+    async def interrupted() -> None:
+        agent = agent_with([step("while True: pass")], [HANG])
+        async with aclosing(agent.astream("task")) as events:
+            async for event in events:
+                if isinstance(event, CodeAction):
+                    agent.interrupt()
+                    await asyncio.sleep(0)  # the run is told before its code has begun
+
+    with pytest.raises(AgentInterrupted):
+        asyncio.run(interrupted())
+
+
 def test_interrupt_without_a_run_does_nothing() -> None:
     agent = agent_with([step("final_answer(1)")], [answered(1)])
     agent.interrupt()
@@ -376,16 +390,14 @@ def test_a_dict_of_callbacks_is_by_type_of_step() -> None:
     assert [type(s) for s in seen] == [TaskStep, ActionStep, ActionStep, FinalAnswerStep]
 
 
-def test_a_callback_may_use_the_sandbox_and_interrupt() -> None:
-    agent = agent_with([step("1"), step("2")], [ran(), ran(), ran("3")])
-
-    def look(step: ActionStep, agent: CodeAgent) -> None:
+def test_a_callback_may_interrupt() -> None:
+    def enough(step: ActionStep, agent: CodeAgent) -> None:
         agent.interrupt()
 
-    watched = CodeAgent([], agent.model, sandbox=agent.fake, step_callbacks=[look])
+    agent = agent_with([step("1"), step("2")], [ran(), ran()], step_callbacks=[enough])
     with pytest.raises(AgentInterrupted):
-        watched.run("task")
-    assert len(watched.memory.steps) == 2
+        agent.run("task")
+    assert len(agent.memory.steps) == 2
 
 
 def test_what_a_callback_raises_ends_the_run() -> None:
@@ -439,7 +451,7 @@ def own(settings: FakeSettings, replies: int) -> CodeAgent:
 
 
 def test_an_agent_keeps_its_own_sandbox_over_runs_and_closes_it() -> None:
-    settings = FakeSettings([answered(1)] * 2)
+    settings = FakeSettings(scripts=[[answered(1)] * 2])
     with own(settings, 2) as agent:
         assert settings.made == []
         agent.run("one")
@@ -454,7 +466,7 @@ def test_an_agent_keeps_its_own_sandbox_over_runs_and_closes_it() -> None:
 
 
 def test_an_agent_that_is_forgotten_closes_its_sandbox() -> None:
-    settings = FakeSettings([answered(1)])
+    settings = FakeSettings(scripts=[[answered(1)]])
     agent = own(settings, 1)
     agent.run("one")
     del agent
@@ -464,7 +476,7 @@ def test_an_agent_that_is_forgotten_closes_its_sandbox() -> None:
 
 def test_async_with() -> None:
     async def use() -> None:
-        settings = FakeSettings([answered(1)])
+        settings = FakeSettings(scripts=[[answered(1)]])
         async with own(settings, 1) as agent:
             await agent.arun("one")
             with pytest.raises(AgentError, match="aclose"):
@@ -475,7 +487,7 @@ def test_async_with() -> None:
 
 
 def test_a_sandbox_of_another_loop_is_not_used_but_can_be_closed() -> None:
-    settings = FakeSettings([answered(1)])
+    settings = FakeSettings(scripts=[[answered(1)]])
     agent = own(settings, 2)
     agent.run("one")
     with pytest.raises(AgentError, match="another event loop"):
@@ -485,7 +497,7 @@ def test_a_sandbox_of_another_loop_is_not_used_but_can_be_closed() -> None:
 
 
 def test_a_sandbox_that_died_ends_the_run_and_the_next_has_a_new_one() -> None:
-    settings = FakeSettings([SandboxDied("gone")], [answered(1)])
+    settings = FakeSettings(scripts=[[SandboxDied("gone")], [answered(1)]])
     agent = own(settings, 2)
     with pytest.raises(SandboxDied):
         agent.run("one")

@@ -96,8 +96,12 @@ def test_every_locked_package_is_pinned_and_hashed() -> None:
 
 
 def test_a_failing_step_is_an_error_with_the_last_lines() -> None:
-    events = [{"stream": "Step 1/2 : FROM base\n"}, {"stream": "no such module\n"}, {"error": "returned a code: 1"}]
-    with pytest.raises(EngineError, match=r"(?s)no such module.*returned a code: 1"):
+    events = [
+        {"stream": "Step 1/2 : FROM base\n"},
+        {"stream": "\x1b[91mno such module\n\x1b[0m"},
+        {"error": "returned a code: 1"},
+    ]
+    with pytest.raises(EngineError, match=r"(?s)\nno such module\nreturned a code: 1$"):
         image._follow(iter(events), [].append)
 
 

@@ -1,0 +1,36 @@
+"""Fixtures of the tests that need an engine. A missing one is a failure that says so, never a skip."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator import Config
+from orchestrator.errors import EngineError
+from orchestrator.sandbox.container import Listed, image_id, list_containers
+from orchestrator.sandbox.lockdown import Owner
+from orchestrator.stack.image import image_tag
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    """Settings of this machine; fails unless its engine answers and has the image."""
+    config = Config.load()
+    try:
+        image_id(config, config.image or image_tag())
+    except EngineError as error:
+        pytest.fail(f"the container tests need an engine and the image: {error}", pytrace=False)
+    return config
+
+
+def mine(config: Config) -> list[Listed]:
+    """The containers that this process made and that are still there."""
+    return [found for found in list_containers(config) if found.owner == str(Owner.me())]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_container_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every module of container tests leaves none behind."""
+    yield
+    if request.node.get_closest_marker("docker"):
+        config = Config.load()
+        assert mine(config) == [], "containers left behind"

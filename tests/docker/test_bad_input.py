@@ -1,0 +1,252 @@
+"""Bad input gets a clear error and loses nothing: for each, the true status and state, and the next execution works."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator import Config, Execution, Limits, Sandbox, State, Status
+
+pytestmark = pytest.mark.docker
+
+MARK = "still here"
+STUBBORN = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+GREEDY = "blocks = []\nwhile True: blocks.append(bytearray(10**6))"
+SPREAD = (
+    "import os, time\nblock = bytearray(60 << 20)\nfor _ in range(3): os.fork()\n"
+    "for i in range(0, len(block), 4096): block[i] = 1\ntime.sleep(20)"
+)
+FORK_BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
+THREAD_BOMB = "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(99,)).start()"
+STRAYS = (
+    "import os, time\nfor _ in range(3):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(600)\n'left'"
+)
+
+
+@pytest.fixture(scope="module")
+def sandbox(config: Config) -> Iterator[Sandbox]:
+    imports = ["os", "sys", "threading", "signal", "faulthandler", "atexit", "resource"]
+    with Sandbox(authorized_imports=imports, timeout=10, limits=Limits(memory="256m")) as sandbox:
+        sandbox.run_code("import os, sys")
+        yield sandbox
+
+
+@pytest.fixture(autouse=True)
+def state_survives(sandbox: Sandbox) -> Iterator[None]:
+    """Whatever a case does, the variables of before are there after it, and nothing of it still runs."""
+    sandbox.run_code(f"mark = {MARK!r}")
+    yield
+    execution = sandbox.run_code("mark, sum(1 for p in os.listdir('/proc') if p.isdigit())")
+    assert execution.error is None
+    mark, processes = execution.value
+    assert mark == MARK
+    assert processes <= 4, "supervisor, head, child, and at the most one generation on its way out"
+
+
+def seen(execution: Execution) -> tuple[Status, State, str]:
+    return execution.status, execution.state, execution.error.name if execution.error else ""
+
+
+# The text itself.
+
+
+def test_syntax_error_shows_the_place(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("a = 1\nb = = 2")
+    assert seen(execution) == (Status.ERROR, State.KEPT, "SyntaxError")
+    assert execution.error is not None
+    assert "line 2" in execution.error.traceback
+    assert "b = = 2" in execution.error.traceback
+
+
+@pytest.mark.parametrize("code", ["x = 1\0", "x = '\ud800'", "(" * 5000, "-" * 200_000 + "1", "\ufeffx = 1 1"])
+def test_text_that_is_no_program(sandbox: Sandbox, code: str) -> None:
+    execution = sandbox.run_code(code)
+    assert execution.state in (State.KEPT, State.RESTORED)
+    assert execution.status in (Status.ERROR, Status.DIED)
+    assert execution.error is not None
+
+
+def test_five_megabytes_of_source(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("x = 1\n" * 900_000)
+    assert seen(execution) == (Status.ERROR, State.KEPT, "CodeTooLong")
+    assert execution.error is not None
+    assert "at most 1,048,576" in execution.error.value
+
+
+def test_a_lone_surrogate_is_printed_as_an_escape(sandbox: Sandbox) -> None:
+    assert sandbox.run_code("print('\\ud800')").logs.stdout == "\\ud800\n"
+
+
+# Time.
+
+
+@pytest.mark.parametrize("code", ["sum(range(10**12))", "import itertools; 0 in itertools.count(1)", STUBBORN])
+def test_loops_that_hear_no_interrupt_are_killed(sandbox: Sandbox, code: str) -> None:
+    started = time.monotonic()
+    assert seen(sandbox.run_code(code, timeout=0.3)) == (Status.TIMEOUT, State.RESTORED, "TimeoutError")
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(600)"])
+def test_loops_that_hear_it_keep_their_state(sandbox: Sandbox, code: str) -> None:
+    assert seen(sandbox.run_code(code, timeout=0.3)) == (Status.TIMEOUT, State.KEPT, "TimeoutError")
+
+
+def test_a_teardown_that_hangs_is_inside_the_deadline(sandbox: Sandbox) -> None:
+    code = "import time\ntry: time.sleep(60)\nfinally:\n    time.sleep(60)"
+    assert sandbox.run_code(code, timeout=0.3).state is State.RESTORED
+
+
+# The process.
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("os._exit(3)", "exited with code 3"),
+        ("import faulthandler; faulthandler._sigsegv()", "killed by signal 11"),
+        ("os.abort()", "killed by signal 6"),
+        ("os.kill(os.getpid(), 9)", "killed by signal 9"),
+        ("os.closerange(0, 256)\nwhile True: pass", "closed its channel"),
+        ("os.write(3, b'\\xff' * 64)\nwhile True: pass", "illegal frame"),
+    ],
+)
+def test_a_process_that_dies_leaves_the_state_of_before(sandbox: Sandbox, code: str, reason: str) -> None:
+    channel = "3" if "write(3" not in code else "max(map(int, os.listdir('/proc/self/fd')[:-1]))"
+    execution = sandbox.run_code(f"mark = 'changed'\n{code.replace('write(3', f'write({channel}')}", timeout=5)
+    assert seen(execution) == (Status.DIED, State.RESTORED, "ProcessDied")
+    assert execution.error is not None
+    assert reason in execution.error.value
+
+
+def test_recursion_is_an_error_or_a_death_that_is_survived(sandbox: Sandbox) -> None:
+    assert seen(sandbox.run_code("def f(): f()\nf()")) == (Status.ERROR, State.KEPT, "RecursionError")
+    deep = "sys.setrecursionlimit(10**9)\ndef f(): return f()\nmark = 1\nf()"
+    assert sandbox.run_code(deep).state is State.RESTORED
+
+
+@pytest.mark.parametrize(
+    "code", ["sys.exit(2)", "raise SystemExit", "raise KeyboardInterrupt", "raise BaseException('x')"]
+)
+def test_leaving_is_an_exception_like_any_other(sandbox: Sandbox, code: str) -> None:
+    execution = sandbox.run_code(code)
+    assert (execution.status, execution.state) == (Status.ERROR, State.KEPT)
+
+
+def test_killing_the_process_that_could_restore_is_told_as_what_it_is(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("os.kill(os.getppid(), 9); 'alive'")
+    assert (execution.status, execution.state, execution.value) == (Status.OK, State.KEPT, "alive")
+
+
+def test_without_a_process_that_could_restore_the_state_is_lost_and_said_to_be(config: Config) -> None:
+    with Sandbox(authorized_imports=["os"]) as one:
+        one.run_code("x = 1")
+        execution = one.run_code("import os\nos.kill(os.getppid(), 9)\nwhile True:\n    pass", timeout=0.3)
+        assert execution.status is Status.TIMEOUT
+        assert execution.state is State.LOST
+        after = one.run_code("'x' in globals()")
+        assert (after.status, after.value) == (Status.OK, False)
+
+
+def test_a_frozen_head_does_not_hang_the_host(config: Config) -> None:
+    with Sandbox(authorized_imports=["os", "signal"]) as one:
+        code = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass"
+        started = time.monotonic()
+        assert one.run_code(code, timeout=0.3).state is State.LOST
+        assert time.monotonic() - started < 15
+        assert one.run_code("1 + 1").value == 2
+
+
+# Memory, processes, threads.
+
+
+def test_one_large_allocation_is_a_memory_error(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("x = bytearray(10**11)")
+    assert seen(execution) == (Status.ERROR, State.KEPT, "MemoryError")
+    assert execution.error is not None
+    assert execution.error.value
+
+
+def test_growing_memory_is_a_memory_error_and_can_be_freed(sandbox: Sandbox) -> None:
+    assert seen(sandbox.run_code(GREEDY)) == (Status.ERROR, State.KEPT, "MemoryError")
+    assert sandbox.run_code("n = len(blocks); del blocks; n").value > 100
+
+
+def test_memory_beyond_the_containers_limit_kills_the_child_only(sandbox: Sandbox) -> None:
+    assert seen(sandbox.run_code(SPREAD)) == (Status.OUT_OF_MEMORY, State.RESTORED, "MemoryError")
+
+
+def test_a_fork_bomb_is_held_and_cleaned_up(sandbox: Sandbox) -> None:
+    assert sandbox.run_code(FORK_BOMB, timeout=1).status is Status.TIMEOUT
+
+
+def test_strays_do_not_outlive_their_execution(sandbox: Sandbox) -> None:
+    assert sandbox.run_code(STRAYS).value == "left"
+
+
+def test_a_copy_made_by_fork_does_not_answer_for_the_original(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("pid = os.fork()\n'child' if pid == 0 else os.waitpid(pid, 0)[1]")
+    assert execution.value == 0
+
+
+def test_a_thread_bomb_is_an_error(config: Config) -> None:
+    with Sandbox(authorized_imports=["threading"]) as one:
+        one.run_code("kept = 1")
+        assert one.run_code(THREAD_BOMB).status is Status.ERROR
+        assert one.run_code("kept").value == 1
+
+
+def test_a_kill_after_threads_were_left_running_says_that_the_state_is_lost(config: Config) -> None:
+    with Sandbox(authorized_imports=["threading"]) as one:
+        one.run_code("first = 1")
+        one.run_code("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nsecond = 2")
+        assert one.run_code("first, second").value == (1, 2)
+        assert one.run_code("sum(range(10**12))", timeout=0.3).state is State.LOST
+        assert one.run_code("1 + 1").value == 2
+
+
+# Output.
+
+
+def test_a_gigabyte_of_output_is_stopped(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("for _ in range(1000): print('A' * 10**6)")
+    assert seen(execution) == (Status.OUTPUT_LIMIT, State.RESTORED, "OutputLimitExceeded")
+    assert 0 < len(execution.logs.stdout) < 2 << 20
+    assert execution.logs.dropped_bytes > 0
+
+
+def test_a_flood_below_python_is_stopped_too(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("while True: os.write(1, b'B' * 65536)")
+    assert execution.status is Status.OUTPUT_LIMIT
+    assert len(execution.logs.stdout) < 2 << 20
+
+
+@pytest.mark.parametrize("code", ["sys.stdout = None", "del sys.stdout", "sys.stdout.close()", "print = None"])
+def test_a_broken_stdout_breaks_nothing_else(sandbox: Sandbox, code: str) -> None:
+    restore = "import sys; keep = sys.stdout"
+    sandbox.run_code(restore)
+    sandbox.run_code(code)
+    assert sandbox.run_code("1 + 1").value == 2
+    sandbox.run_code("sys.stdout = keep\nimport builtins; print = builtins.print")
+
+
+# Values.
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class R:\n    def __repr__(self): raise ValueError('no')\nR()",
+        "class S(str):\n    def encode(self, *a): return b'x' * 10**9\nS('x')",
+        "class D(dict):\n    def items(self): return iter(int, 1)\nD(a=1)",
+        "x = [0]\nfor _ in range(60): x = [x, x]\nx",
+    ],
+)
+def test_hostile_values_arrive_as_text(sandbox: Sandbox, code: str) -> None:
+    execution = sandbox.run_code(code, timeout=5)
+    assert execution.state in (State.KEPT, State.RESTORED)
+
+
+def test_a_repr_that_hangs_is_inside_the_deadline(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("class H:\n    def __repr__(self):\n        while True: pass\nH()", timeout=0.3)
+    assert execution.status is Status.TIMEOUT

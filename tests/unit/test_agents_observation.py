@@ -1,0 +1,65 @@
+"""What the model is told about an execution."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.agents.observation import MAX_VALUE_LENGTH, observe, truncate
+from orchestrator.events import Execution, ExecutionError, FinalAnswer, Logs, State, Status
+
+
+def seen(limit: int = 1000, **fields: object) -> tuple[str, str, str | None]:
+    defaults: dict[str, object] = {"status": Status.OK, "state": State.KEPT, "execution_count": 1}
+    observation = observe(Execution(**(defaults | fields)), limit)  # type: ignore[arg-type]
+    return observation.text, observation.remarks, observation.error
+
+
+def test_logs_and_value() -> None:
+    assert seen(logs=Logs("a\n"), text="1") == ("Execution logs:\na\nLast output from code snippet:\n1", "", None)
+    assert seen() == ("Last output from code snippet:\nNone", "", None)
+    assert seen(logs=Logs("a\n", "warning\n"), text="1")[0].startswith("Execution logs:\na\n[stderr]\nwarning\nLast")
+    assert seen(logs=Logs("", "warning\n"))[0].startswith("Execution logs:\n[stderr]\nwarning\nLast")
+
+
+def test_a_final_answer_has_no_last_output() -> None:
+    assert seen(final_answer=FinalAnswer(1), logs=Logs("a")) == ("Execution logs:\na", "", None)
+
+
+def test_an_error_with_its_traceback() -> None:
+    error = ExecutionError("ValueError", "bad", 'line 2, in <module>\n    f("\x1b[31m")\nValueError: bad')
+    text, remarks, message = seen(status=Status.ERROR, error=error, logs=Logs("a"))
+    assert text == "Execution logs:\na"
+    assert remarks == ""
+    assert message == 'line 2, in <module>\n    f("")\nValueError: bad'
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s not in (Status.OK, Status.ERROR, Status.IMPORT_DENIED)])
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [(State.KEPT, "is kept"), (State.RESTORED, "as they were before"), (State.LOST, "are gone")],
+)
+def test_a_stopped_execution_is_told_plainly(status: Status, state: State, words: str) -> None:
+    _, remarks, error = seen(status=status, state=state)
+    assert remarks.startswith("The ")
+    assert words in remarks
+    assert error
+
+
+def test_lost_output_is_told() -> None:
+    assert "12 bytes" in seen(logs=Logs("a", dropped_bytes=12))[1]
+
+
+def test_long_texts_keep_head_and_tail() -> None:
+    text, _, _ = seen(limit=100, logs=Logs("a" * 500 + "z" * 500), text="v" * (MAX_VALUE_LENGTH + 1))
+    assert f"{'a' * 50}\n[… 900 characters left out …]\n{'z' * 50}" in text
+    assert "[… 1 characters left out …]" in text
+
+
+@given(st.text(), st.integers(1, 50))
+def test_truncate_keeps_both_ends(text: str, limit: int) -> None:
+    short = truncate(text, limit)
+    assert short.startswith(text[: limit - limit // 2])
+    assert short.endswith(text[len(text) - limit // 2 :])
+    assert (short == text) is (len(text) <= limit)
