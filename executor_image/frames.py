@@ -1,7 +1,7 @@
 """Frames between the supervisor and one runner process: ``u32 length | u8 type | body`` on a private socketpair.
 
 Standard library only: the runner has nothing else. The supervisor parses what comes up as hostile: a type that is not
-listed for that direction, or a body over its bound, is a ``FrameViolation``, and that ends the process that sent it.
+listed for that direction, or a body out of its bounds, is a ``FrameViolation``, and that ends the process that sent it.
 """
 
 from __future__ import annotations
@@ -55,27 +55,29 @@ MAX_FILES = 4096  # listed below the workspace
 MAX_NAME = 256
 MAX_SETUP = 16 << 20  # 256 tools with 64 KiB of documentation each
 
-# Largest legal body for each type that a runner may send.
-FROM_RUNNER: dict[int, int] = {
-    READY: 0,
-    FORKED: CHILD_HEAD.size,
-    CHILD_EXIT: CHILD_HEAD.size,
-    STDOUT: MAX_PIECE,
-    STDERR: MAX_PIECE,
-    TOOL_CALL: CALL_HEAD.size + MAX_NAME + MAX_VALUE,
-    FINAL: NONCE_BYTES + MAX_VALUE,
-    RESULT: RESULT_HEAD.size + MAX_OUTCOME,
-    FILE_REPLY: MAX_OUTCOME,
+# Smallest and largest legal body of each type, by direction.
+Legal = dict[int, tuple[int, int]]
+FROM_RUNNER: Legal = {
+    READY: (0, 0),
+    FORKED: (CHILD_HEAD.size, CHILD_HEAD.size),
+    CHILD_EXIT: (CHILD_HEAD.size, CHILD_HEAD.size),
+    STDOUT: (0, MAX_PIECE),
+    STDERR: (0, MAX_PIECE),
+    TOOL_CALL: (CALL_HEAD.size, CALL_HEAD.size + MAX_NAME + MAX_VALUE),
+    FINAL: (NONCE_BYTES, NONCE_BYTES + MAX_VALUE),
+    RESULT: (RESULT_HEAD.size, RESULT_HEAD.size + MAX_OUTCOME),
+    FILE_REPLY: (0, MAX_OUTCOME),
 }
-TO_RUNNER: dict[int, int] = {
-    SETUP: MAX_SETUP,
-    FORK: U32.size,
-    EXECUTE: EXECUTE_HEAD.size + MAX_CODE,
-    TOOL_RESULT: TOOL_HEAD.size + MAX_OUTCOME,
-    SIGNAL: 1,
-    RETIRE: 0,
-    FILE: MAX_FILE_PIECE + (64 << 10),
+TO_RUNNER: Legal = {
+    SETUP: (0, MAX_SETUP),
+    FORK: (U32.size, U32.size),
+    EXECUTE: (EXECUTE_HEAD.size, EXECUTE_HEAD.size + MAX_CODE),
+    TOOL_RESULT: (TOOL_HEAD.size, TOOL_HEAD.size + MAX_OUTCOME),
+    SIGNAL: (1, 1),
+    RETIRE: (0, 0),
+    FILE: (0, MAX_FILE_PIECE + (64 << 10)),
 }
+_NOT_LEGAL = (1, 0)  # no length is
 
 
 class FrameViolation(Exception):
@@ -88,9 +90,9 @@ def pack(kind: int, *parts: bytes) -> bytes:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames; ``legal`` maps each allowed type to its largest body."""
+    """Cuts a byte stream into frames; ``legal`` says which types are, and how long."""
 
-    def __init__(self, legal: dict[int, int]) -> None:
+    def __init__(self, legal: Legal) -> None:
         self._legal = legal
         self._buffer = bytearray()
 
@@ -98,7 +100,7 @@ class FrameReader:
         """The frames that ``data`` completes.
 
         Raises:
-            FrameViolation: a type that is not legal here, or a body over its bound.
+            FrameViolation: a type that is not legal here, or a body out of its bounds.
         """
         buffer = self._buffer
         buffer += data
@@ -106,7 +108,8 @@ class FrameReader:
         try:
             while len(buffer) - start >= HEADER.size:
                 length, kind = HEADER.unpack_from(buffer, start)
-                if length > self._legal.get(kind, -1):
+                shortest, longest = self._legal.get(kind, _NOT_LEGAL)
+                if not shortest <= length <= longest:
                     raise FrameViolation(f"frame of type {kind} and {length} bytes")
                 end = start + HEADER.size + length
                 if len(buffer) < end:

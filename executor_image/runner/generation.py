@@ -117,6 +117,7 @@ class Generation:
     def _fork(self, body: bytes) -> None:
         (number,) = frames.U32.unpack(body)
         theirs = self._channel.take_fd()
+        _reap_strays()
         _collect(number)
         try:
             pid = os.fork()
@@ -177,6 +178,13 @@ def _collect(number: int) -> None:
         gc.unfreeze()
     gc.collect()
     gc.freeze()
+
+
+def _reap_strays() -> None:
+    """What user code forked and the kill at the end of its execution ended: no zombie may use up the pids limit."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _kill(pid: int, number: int) -> None:

@@ -105,8 +105,12 @@ class Guard:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """What ``import`` calls, with its signature."""
-        by_user = level == 0 and _is_user(sys._getframe(1))
+        """What ``import`` calls, with its signature.
+
+        A ``fromlist`` that is a list comes from PyImport_Import, the C interface: in the frame of user code, but a
+        library's own need (datetime.strptime wants _strptime). User code could write that too: a sign on the door.
+        """
+        by_user = level == 0 and type(fromlist) is not list and _is_user(sys._getframe(1))
         if by_user:
             self._allowlist.check(name)
         module = self._import(name, globals, locals, fromlist, level)

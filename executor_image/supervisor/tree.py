@@ -155,7 +155,7 @@ class ForkTree:
         except OSError:
             data = b""
         if not data:
-            self._on_closed(peer, "closed its channel")
+            self._on_closed(peer, "was killed by signal 9 or closed its channel")
             return
         try:
             for kind, body in peer.reader.feed(data):

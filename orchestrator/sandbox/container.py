@@ -46,7 +46,11 @@ _threads = ThreadPoolExecutor(_ENGINE_THREADS, thread_name_prefix="cellblock-eng
 
 async def in_engine_thread(call: Callable[..., T], *args: object) -> T:
     """Runs a blocking engine call."""
-    return await asyncio.get_running_loop().run_in_executor(_threads, call, *args)
+    try:
+        running = asyncio.get_running_loop().run_in_executor(_threads, call, *args)
+    except RuntimeError:  # the process is ending and its pools have been shut down: what is left is worth blocking for
+        return call(*args)
+    return await running
 
 
 @functools.lru_cache(maxsize=8)

@@ -25,7 +25,10 @@ me = os.getpid()
 def attempt(code: str) -> str:
     """Code that gives the name of the error that ``code`` raises, or what it gave."""
     indented = "\n".join(f"    {line}" for line in code.splitlines())
-    return f"try:\n{indented}\n    got = 'done'\nexcept Exception as error: got = f'{{type(error).__name__}} {{error}}'\ngot"
+    return (
+        f"try:\n{indented}\n    got = 'done'\n"
+        "except Exception as error: got = f'{type(error).__name__} {error}'\ngot"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,9 @@ def test_nothing_outside_workspace_and_tmp_is_writable(sandbox: Sandbox, path: s
 
 
 def test_the_workspace_runs_nothing(sandbox: Sandbox) -> None:
-    code = "open('run.sh', 'w').write('#!/opt/py/bin/python3\\n')\nos.chmod('run.sh', 0o755)\nos.execv('/workspace/run.sh', ['x'])"
+    code = (
+        "open('run', 'w').write('#!/opt/py/bin/python3\\n')\nos.chmod('run', 0o755)\nos.execv('/workspace/run', ['x'])"
+    )
     assert sandbox.run_code(attempt(code)).value.startswith("PermissionError")
 
 
@@ -132,22 +137,21 @@ def test_no_native_kit_and_none_of_the_supervisors_code_can_be_imported(sandbox:
 
 
 def test_the_token_is_nowhere_to_be_read(sandbox: Sandbox) -> None:
-    assert sandbox.run_code("sorted(os.environ)").value == sorted(
-        ["HOME", "TMPDIR", "LANG", "TZ", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"]
-        + ["MPLBACKEND", "MPLCONFIGDIR", "GLIBC_TUNABLES"]
-    )
+    given = ["GLIBC_TUNABLES", "HOME", "LANG", "MKL_NUM_THREADS", "MPLBACKEND", "MPLCONFIGDIR", "OMP_NUM_THREADS"]
+    given += ["OPENBLAS_NUM_THREADS", "TMPDIR", "TZ"]
+    assert sandbox.run_code("sorted(os.environ)").value == given
     arguments = sandbox.run_code("open('/proc/1/cmdline').read()").value
     assert "token" not in arguments
-    assert sandbox.run_code("sorted(os.listdir('/proc/self/fd'))[:4]").value[:3] == ["0", "1", "2"]
 
 
 def test_only_the_runners_own_descriptors_are_open(sandbox: Sandbox) -> None:
-    code = "links = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{fd}')]"
-    sandbox.run_code(code)
-    kinds = {link.partition(":")[0] for link in sandbox.run_code("links").value}
-    assert kinds <= {"/dev/null", "pipe", "socket", "anon_inode", "/proc/self/fd"} | {
-        kind for kind in kinds if kind.startswith("/proc/")
-    }
+    sandbox.run_code(
+        "def kind(fd):\n"
+        "    try: return os.readlink(f'/proc/self/fd/{fd}').partition(':')[0]\n"
+        "    except FileNotFoundError: return 'pipe'  # the listing's own, closed by now\n"
+    )
+    kinds = sandbox.run_code("sorted({kind(fd) for fd in os.listdir('/proc/self/fd')})").value
+    assert set(kinds) <= {"/dev/null", "pipe", "socket", "anon_inode"}
 
 
 def test_the_engine_was_asked_for_all_of_it(inspected: dict[str, Any]) -> None:
@@ -163,7 +167,7 @@ def test_the_engine_was_asked_for_all_of_it(inspected: dict[str, Any]) -> None:
     assert host["LogConfig"]["Type"] == "none"
     assert len(inspected["Mounts"]) == 1
     assert not any("docker.sock" in mount["Source"] for mount in inspected["Mounts"])
-    assert set(inspected["NetworkSettings"]["Networks"]) == {"none"}
+    assert set(inspected["NetworkSettings"]["Networks"]) <= {"none"}
 
 
 def test_the_numeric_libraries_work_inside(sandbox: Sandbox) -> None:

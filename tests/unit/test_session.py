@@ -1,0 +1,212 @@
+"""The protocol's table on the host: each legal step, and everything else a violation."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from executor_api.v1 import executor_pb2 as pb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import ProtocolViolation
+from orchestrator.sandbox import session as module
+from orchestrator.sandbox.session import LEGAL, Phase, Session
+
+CAP = 1 << 20
+KINDS = tuple(pb.ExecutorMessage.DESCRIPTOR.oneofs_by_name["kind"].fields)
+OUT, ERR = pb.Output.STREAM_STDOUT, pb.Output.STREAM_STDERR
+
+
+def in_phase(phase: Phase, cap: int = CAP) -> Session:
+    session = Session(cap)
+    if phase is Phase.HELLO:
+        return session
+    session.receive(pb.ExecutorMessage(challenge=pb.Challenge()))
+    if phase is Phase.OPENING:
+        return session
+    session.receive(pb.ExecutorMessage(ready=pb.Ready()))
+    if phase is Phase.EXECUTING:
+        session.begin_execution()
+    elif phase is Phase.FILES:
+        session.begin_file_request()
+    return session
+
+
+def executing(cap: int = CAP) -> Session:
+    return in_phase(Phase.EXECUTING, cap)
+
+
+def output(text: bytes = b"x", execution: int = 1, stream: int = OUT) -> pb.ExecutorMessage:
+    return pb.ExecutorMessage(output=pb.Output(id=execution, stream=stream, text=text))  # type: ignore[arg-type]
+
+
+def call(number: int = 1, execution: int = 1, name: bytes = b"tool") -> pb.ExecutorMessage:
+    return pb.ExecutorMessage(tool_call=pb.ToolCall(id=execution, call=number, name=name))
+
+
+def finished(execution: int = 1, status: int = 1, state: int = 1, outcome: bytes = b"") -> pb.ExecutorMessage:
+    end = pb.Finished(id=execution, status=status, state=state, outcome=outcome)  # type: ignore[arg-type]
+    return pb.ExecutorMessage(finished=end)
+
+
+MESSAGES = {
+    "challenge": pb.ExecutorMessage(challenge=pb.Challenge()),
+    "ready": pb.ExecutorMessage(ready=pb.Ready()),
+    "output": output(),
+    "tool_call": call(),
+    "finished": finished(),
+    "file_reply": pb.ExecutorMessage(file_reply=pb.FileReply()),
+    "nothing": pb.ExecutorMessage(),
+}
+
+
+def refused(session: Session, message: pb.ExecutorMessage, match: str | None = None) -> None:
+    before = session.phase
+    with pytest.raises(ProtocolViolation, match=match):
+        session.receive(message)
+    assert session.phase is before
+
+
+def test_every_kind_of_message_is_tried_here_and_has_its_place_in_the_table() -> None:
+    names = {field.name for field in KINDS}
+    assert names == set(MESSAGES) - {"nothing"} == {kind for _, kind in LEGAL}
+
+
+@pytest.mark.parametrize(("phase", "kind"), sorted(LEGAL, key=str))
+def test_a_legal_message_moves_on(phase: Phase, kind: str) -> None:
+    session = in_phase(phase)
+    assert session.receive(MESSAGES[kind]) == kind
+    assert session.phase is LEGAL[phase, kind]
+
+
+@pytest.mark.parametrize(("phase", "kind"), sorted(set(itertools.product(Phase, MESSAGES)) - set(LEGAL), key=str))
+def test_a_message_that_is_not_in_the_table_is_a_violation(phase: Phase, kind: str) -> None:
+    refused(in_phase(phase), MESSAGES[kind], f"sent {kind} while {phase.value}")
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.IDLE])
+def test_the_host_itself_begins_only_when_idle(phase: Phase) -> None:
+    session = in_phase(phase)
+    for begin in (session.begin_execution, session.begin_file_request):
+        with pytest.raises(RuntimeError, match="may not begin"):
+            begin()
+    assert session.phase is phase
+
+
+def test_executions_count_up_from_one_and_file_requests_do_not_count() -> None:
+    session = in_phase(Phase.IDLE)
+    for number in (1, 2, 3):
+        assert session.begin_execution() == number
+        session.receive(finished(number))
+        session.begin_file_request()
+        session.receive(MESSAGES["file_reply"])
+
+
+@pytest.mark.parametrize("message", [output(execution=2), call(execution=0), finished(execution=2)])
+def test_another_executions_id_is_a_violation(message: pb.ExecutorMessage) -> None:
+    refused(executing(), message, "spoke of execution")
+
+
+def test_the_id_of_the_execution_before_is_a_violation() -> None:
+    session = executing()
+    session.receive(finished(1))
+    session.begin_execution()
+    refused(session, output(execution=1))
+    assert session.receive(output(execution=2)) == "output"
+
+
+def test_a_second_finished_is_a_violation() -> None:
+    session = executing()
+    session.receive(finished())
+    refused(session, finished())
+
+
+@pytest.mark.parametrize("stream", [0, 3, -1, 2**31 - 1])
+def test_a_stream_out_of_range_is_a_violation(stream: int) -> None:
+    refused(executing(), output(stream=stream))
+
+
+@pytest.mark.parametrize(("status", "state"), [(0, 1), (9, 1), (-1, 1), (1, 0), (1, 4), (1, -1), (2**31 - 1, 1)])
+def test_a_status_or_state_out_of_range_is_a_violation(status: int, state: int) -> None:
+    refused(executing(), finished(status=status, state=state))
+
+
+def test_every_status_and_state_of_the_wire_is_legal() -> None:
+    for status in pb.Finished.Status.values():
+        for state in pb.Finished.State.values():
+            if status and state:
+                assert executing().receive(finished(status=status, state=state)) == "finished"
+
+
+def test_one_piece_of_output_has_a_bound() -> None:
+    assert executing().receive(output(bytes(module.MAX_OUTPUT_TEXT))) == "output"
+    refused(executing(), output(bytes(module.MAX_OUTPUT_TEXT + 1)))
+
+
+def test_output_over_the_cap_is_a_violation_and_counts_both_streams() -> None:
+    session = executing(cap=1024)
+    session.receive(output(bytes(1024)))
+    session.receive(output(bytes(module.OUTPUT_SLACK), stream=ERR))
+    refused(session, output(b"x"), "more output than its cap")
+
+
+def test_the_cap_is_for_each_execution() -> None:
+    session = executing(cap=1024)
+    for number in (1, 2, 3):
+        session.receive(output(bytes(1024 + module.OUTPUT_SLACK), number))
+        session.receive(finished(number))
+        session.begin_execution()
+
+
+def test_empty_pieces_of_output_are_counted_too() -> None:
+    session = executing()
+    empty = output(b"")
+    for _ in range(module.MAX_OUTPUTS):
+        session.receive(empty)
+    refused(session, empty)
+
+
+def test_a_call_number_is_used_once_in_an_execution() -> None:
+    session = executing()
+    session.receive(call(1))
+    session.receive(call(2))
+    refused(session, call(1), "illegal tool call")
+    session.receive(finished())
+    session.begin_execution()
+    assert session.receive(call(1, execution=2)) == "tool_call"
+
+
+def test_a_tool_name_has_a_bound() -> None:
+    assert executing().receive(call(name=bytes(module.MAX_TOOL_NAME))) == "tool_call"
+    refused(executing(), call(name=bytes(module.MAX_TOOL_NAME + 1)))
+
+
+def test_an_outcome_has_a_bound() -> None:
+    assert executing().receive(finished(outcome=bytes(module.MAX_OUTCOME))) == "finished"
+    refused(executing(), finished(outcome=bytes(module.MAX_OUTCOME + 1)))
+
+
+def test_a_list_of_files_has_a_bound() -> None:
+    entry = pb.FileEntry(path=b"a", size=1)
+    full = pb.FileReply(entries=[entry] * module.MAX_FILE_ENTRIES)
+    assert in_phase(Phase.FILES).receive(pb.ExecutorMessage(file_reply=full)) == "file_reply"
+    full.entries.add().CopyFrom(entry)
+    refused(in_phase(Phase.FILES), pb.ExecutorMessage(file_reply=full), "more files")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary(max_size=200), st.sampled_from(Phase))
+def test_whatever_parses_is_legal_or_a_violation(data: bytes, phase: Phase) -> None:
+    message = pb.ExecutorMessage()
+    try:
+        message.ParseFromString(data)
+    except Exception:  # noqa: BLE001 - not a message at all: gRPC refuses it before the session sees it
+        return
+    session = in_phase(phase)
+    try:
+        kind = session.receive(message)
+    except ProtocolViolation:
+        assert session.phase is phase
+    else:
+        assert session.phase is LEGAL[phase, kind]
