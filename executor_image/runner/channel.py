@@ -89,6 +89,12 @@ class Channel:
             self.read_available()
         return self._frames.popleft()
 
+    def readable(self) -> bool:
+        """True if something has arrived that has not been taken in."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
+
     def has_frame(self) -> bool:
         """True if ``receive`` would not wait for the socket."""
         return bool(self._frames)

@@ -30,7 +30,6 @@ from executor_image.runner.values import encode_result
 
 T = TypeVar("T")
 
-_OOM_HEAD, _OOM_CHILD = "800", "1000"  # the kernel takes the running child before the state it could be restored from
 _FULL_COLLECTION_EVERY = 64  # generations; between them what older generations hold is not looked at
 
 
@@ -130,7 +129,6 @@ class Generation:
         if pid > 0:
             self._child, self._child_number, self._child_fd = pid, number, os.pidfd_open(pid)
         self._channel.send(frames.FORKED, frames.CHILD_HEAD.pack(number, pid))
-        _set_oom_score(_OOM_HEAD)
 
     def _become_child(self, fd: int) -> None:
         self._channel.close()
@@ -139,7 +137,8 @@ class Generation:
         self._child, self._child_fd = None, -1
         self._channel = Channel(socket.socket(fileno=fd))
         self._calls = Calls(self._channel, b"")
-        _set_oom_score(_OOM_CHILD)
+        if not self._channel.readable():  # else somebody waits already
+            self._interpreter.rehearse()
 
     # --------------------------------------------------------------------------------------------------- executing
 
@@ -190,14 +189,6 @@ def _reap_strays() -> None:
 def _kill(pid: int, number: int) -> None:
     with suppress(ProcessLookupError):  # it has ended by itself
         os.kill(pid, number)
-
-
-def _set_oom_score(score: str) -> None:
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(score)
-    except OSError:  # hidden from this process: the kernel then chooses by size alone
-        pass
 
 
 def _flush(stream: Any) -> None:

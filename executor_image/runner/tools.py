@@ -6,11 +6,12 @@ Calls may come from several threads. Whoever finds nobody reading the channel re
 
 from __future__ import annotations
 
-import asyncio
+
 import builtins
 import itertools
 import json
 import keyword
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -110,9 +111,11 @@ def make_function(spec: dict[str, Any], current: Callable[[], Calls]) -> Callabl
 
     def adaptive(*args: object, **kwargs: object) -> Any:
         # Inside a running event loop an async host function is awaited, elsewhere it is called like any other.
-        if asyncio._get_running_loop() is None:
+        # (_asyncio is what the loop itself asks; importing asyncio would make every fork a fifth dearer.)
+        loop = _asyncio._get_running_loop() if (_asyncio := sys.modules.get("_asyncio")) else None
+        if loop is None:
             return blocking(*args, **kwargs)
-        return asyncio.get_running_loop().run_in_executor(None, partial(blocking, *args, **kwargs))
+        return loop.run_in_executor(None, partial(blocking, *args, **kwargs))
 
     function = adaptive if spec["awaitable"] else blocking
     function.__name__ = function.__qualname__ = name

@@ -96,7 +96,10 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
 
 async def _write(session: Session, context: Any) -> None:
     while True:
-        await context.write(await session.outbox.get())
+        message = await session.outbox.get()
+        await context.write(message)
+        if message.HasField("finished"):
+            session.settle()
 
 
 def end() -> NoReturn:

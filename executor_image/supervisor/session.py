@@ -65,6 +65,7 @@ class Session:
         self._in_place = False  # the child has run more than one execution: what the head holds is older
         self._retired = 0  # pid of the head that was told to end last
         self._fork_retried = False
+        self._unsettled = False  # the child has run an execution to its end and is to become the head
         self._spent = False
         self.outbox = Outbox(self._on_pressure)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -131,6 +132,7 @@ class Session:
         self._file_timer = asyncio.get_running_loop().call_later(FILE_DEADLINE, self._kill)
 
     def _require_idle(self) -> None:
+        self.settle()
         if self._running or self._file_timer:
             raise HostViolation("one operation at a time")
 
@@ -183,11 +185,14 @@ class Session:
             self.on_child_fault("sent a result that is not of this execution")
             return
         status = running.stopping or _STATUS[outcome]
+        self._unsettled = True
         self._finish(status, pb.Finished.STATE_KEPT, outcome=body[frames.RESULT_HEAD.size :])
-        self._next_generation()
 
-    def _next_generation(self) -> None:
-        """Off the critical path: the reply has been queued, the model thinks, the next child is forked."""
+    def settle(self) -> None:
+        """Off the critical path, when the reply has been sent and the model thinks: the next child is forked."""
+        if not self._unsettled:
+            return
+        self._unsettled = False
         tree, child = self._tree, self._tree.child
         if child is None or proc.thread_count(child.pid) > 1:
             self._in_place = True  # threads do not survive a fork: this process goes on, an older head stays behind it

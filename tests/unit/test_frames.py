@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor_image import frames
-from executor_image.frames import FROM_RUNNER, HEADER, TO_RUNNER, FrameReader, FrameViolation, pack
+from executor_image.frames import FROM_RUNNER, HEADER, TO_RUNNER, FrameReader, FrameViolation, Legal, pack
 
-LEGAL = {1: 0, 2: 5, 3: 300}
+LEGAL = {1: (0, 0), 2: (1, 5), 3: (0, 300)}  # smallest and largest body of each type
 TABLES = pytest.mark.parametrize("table", [FROM_RUNNER, TO_RUNNER], ids=["from runner", "to runner"])
 few = settings(deadline=None, max_examples=60)
 
 
 def legal_frames() -> st.SearchStrategy[list[tuple[int, bytes]]]:
     frame = st.sampled_from(sorted(LEGAL)).flatmap(
-        lambda kind: st.tuples(st.just(kind), st.binary(max_size=LEGAL[kind]))
+        lambda kind: st.tuples(st.just(kind), st.binary(min_size=LEGAL[kind][0], max_size=LEGAL[kind][1]))
     )
     return st.lists(frame, max_size=20)
 
 
 def read_in_pieces(reader: FrameReader, stream: bytes, cuts: list[int]) -> list[tuple[int, bytes]]:
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    return [
-        frame for start, end in zip(edges, edges[1:], strict=False) for frame in list(reader.feed(stream[start:end]))
-    ]
+    return [frame for start, end in pairwise(edges) for frame in list(reader.feed(stream[start:end]))]
 
 
 @few
@@ -51,16 +51,19 @@ def test_the_parts_of_a_body_are_joined(parts: list[bytes]) -> None:
 
 
 @TABLES
-def test_a_body_of_exactly_its_bound_is_legal_and_one_more_is_not(table: dict[int, int]) -> None:
-    for kind, bound in table.items():
-        ((read, body),) = FrameReader(table).feed(pack(kind, bytes(bound)))
-        assert (read, len(body)) == (kind, bound)
-        with pytest.raises(FrameViolation, match=rf"type {kind} and {bound + 1} bytes"):
-            list(FrameReader(table).feed(HEADER.pack(bound + 1, kind)))
+def test_a_body_within_its_bounds_is_legal_and_one_byte_outside_is_not(table: Legal) -> None:
+    for kind, bounds in table.items():
+        for length in bounds:
+            ((read, body),) = FrameReader(table).feed(pack(kind, bytes(length)))
+            assert (read, len(body)) == (kind, length)
+        shortest, longest = bounds
+        for length in {shortest - 1, longest + 1} - {-1}:
+            with pytest.raises(FrameViolation, match=rf"type {kind} and {length} bytes"):
+                list(FrameReader(table).feed(HEADER.pack(length, kind)))
 
 
 @TABLES
-def test_every_type_that_is_not_listed_is_a_violation(table: dict[int, int]) -> None:
+def test_every_type_that_is_not_listed_is_a_violation(table: Legal) -> None:
     for kind in set(range(256)) - set(table):
         with pytest.raises(FrameViolation):
             list(FrameReader(table).feed(pack(kind)))
@@ -75,7 +78,7 @@ def test_frames_before_a_violation_are_still_delivered() -> None:
     got = []
     with pytest.raises(FrameViolation):  # noqa: PT012 - what came out before it is the point
         for frame in reader.feed(pack(2, b"abc") + pack(9)):
-            got.append(frame)  # noqa: PERF402
+            got.append(frame)
     assert got == [(2, b"abc")]
 
 
@@ -90,7 +93,8 @@ def test_hostile_bytes_give_frames_or_a_violation(data: bytes) -> None:
     reader = FrameReader(LEGAL)
     try:
         for kind, body in reader.feed(data):
-            assert len(body) <= LEGAL[kind]
+            shortest, longest = LEGAL[kind]
+            assert shortest <= len(body) <= longest
     except FrameViolation:
         pass
 
@@ -99,7 +103,7 @@ def test_hostile_bytes_give_frames_or_a_violation(data: bytes) -> None:
 @given(data=st.lists(st.binary(min_size=1, max_size=50), max_size=60))
 def test_no_more_is_kept_than_one_unfinished_frame(data: list[bytes]) -> None:
     reader = FrameReader(LEGAL)
-    largest = HEADER.size + max(LEGAL.values())
+    largest = HEADER.size + max(longest for _, longest in LEGAL.values())
     for piece in data:
         try:
             list(reader.feed(piece))

@@ -53,10 +53,9 @@ def test_a_value_enters_the_sandbox_as_it_is(value: Any) -> None:
 
 @some
 @given(portable)
-def test_what_the_runner_writes_is_what_protobuf_would_write(value: Any) -> None:
-    written = values.encode_result(value)
-    assert pb.Value.FromString(written).SerializeToString(deterministic=True) == written
-    assert written == encode(value, "value")
+def test_the_runner_writes_the_message_that_protobuf_writes(value: Any) -> None:
+    parsed = pb.Value.FromString(values.encode_result(value))
+    assert parsed.SerializeToString() == encode(value, "value")  # what protobuf did not know would be kept
 
 
 @few

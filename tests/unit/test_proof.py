@@ -1,0 +1,117 @@
+"""Host and container share no code: what both sides repeat is held together here."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import pytest
+from executor_api.v1 import executor_pb2 as pb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from executor_image import frames
+from executor_image.runner import files as runner_files
+from executor_image.runner import values as runner_values
+from executor_image.supervisor import execution as supervisor_execution
+from executor_image.supervisor import outbox, server
+from executor_image.supervisor import session as supervisor_session
+from orchestrator import config, events
+from orchestrator.sandbox import calls, channel, execution, files, isolation, lockdown, sandbox, session, values
+
+MESSAGE_OVERHEAD = 4 << 10  # tags, lengths, numbers, a reason
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(min_size=32, max_size=32), st.sampled_from([b"host", b"executor"]), st.lists(st.binary(), max_size=3))
+def test_both_sides_prove_the_token_alike(token: bytes, label: bytes, nonces: list[bytes]) -> None:
+    mine, theirs = channel.proof(token, label, *nonces), server.proof(token, label, *nonces)
+    assert mine == theirs == hmac.new(token, label + b"".join(nonces), hashlib.sha256).digest()
+
+
+def test_a_proof_is_of_its_token_its_label_and_each_nonce() -> None:
+    session_id, host, executor = bytes(16), bytes(32), b"\1" * 32
+    proofs = {
+        channel.proof(bytes(32), b"host", session_id, host, executor),
+        channel.proof(b"\1" * 32, b"host", session_id, host, executor),
+        channel.proof(bytes(32), b"executor", session_id, host, executor),
+        channel.proof(bytes(32), b"host", b"\1" * 16, host, executor),
+        channel.proof(bytes(32), b"host", session_id, executor, host),
+    }
+    assert len(proofs) == 5
+
+
+@pytest.mark.parametrize(
+    ("host", "container"),
+    [
+        (channel.PROTOCOL_VERSION, server.PROTOCOL_VERSION),
+        (channel.MAX_MESSAGE, server.MAX_MESSAGE),
+        (channel._NONCE_BYTES, server.NONCE_BYTES),
+        (channel.SOCKET_NAME, "executor.sock"),
+        (lockdown.SOCKET_MOUNT, str(server.SOCKET_DIR)),
+        (sandbox.MAX_CODE, frames.MAX_CODE),
+        (session.MAX_TOOL_NAME, frames.MAX_NAME),
+        (session.MAX_OUTCOME, frames.MAX_OUTCOME),
+        (session.MAX_FILE_ENTRIES, frames.MAX_FILES),
+        (session.MAX_OUTPUT_TEXT, outbox.MAX_MESSAGE_TEXT),
+        (files.PIECE, frames.MAX_FILE_PIECE),
+        (values.MAX_BYTES, frames.MAX_VALUE),
+        (values.MAX_DEPTH, runner_values.MAX_DEPTH),
+        (values.MAX_NODES, runner_values.MAX_NODES),
+        (values.MAX_INT_BYTES, runner_values.MAX_INT_BYTES),
+        (values.MAX_DECIMAL_CHARS, runner_values.MAX_DECIMAL_CHARS),
+        (set(values._ITEM_SIZES), set(runner_values.DTYPES)),
+        (calls.MAX_DOC, 64 << 10),
+        (calls.MAX_MESSAGE, 8 << 10),
+    ],
+)
+def test_what_both_sides_repeat_agrees(host: object, container: object) -> None:
+    assert host == container
+
+
+def test_the_workspace_is_a_place_that_may_be_written() -> None:
+    assert runner_files.WORKSPACE in isolation.WRITABLE_TMPFS
+
+
+def test_the_host_has_a_word_for_every_status_state_and_stream_of_the_wire() -> None:
+    def said(enum: object) -> set[int]:
+        return set(enum.values()) - {0}  # type: ignore[attr-defined]
+
+    assert set(execution._STATUS) == said(pb.Finished.Status)
+    assert set(execution._STATE) == said(pb.Finished.State)
+    assert set(execution._STREAMS) == said(pb.Output.Stream) == set(supervisor_session._STREAM.values())
+    assert set(execution._STATUS.values()) == set(events.Status)
+    assert set(execution._STATE.values()) == set(events.State)
+    assert set(calls._KINDS.values()) == said(pb.Parameter.Kind)
+
+
+def test_the_supervisor_has_a_status_for_every_outcome_of_a_runner() -> None:
+    outcomes = {value for name, value in vars(frames).items() if name.startswith("OUTCOME_")}
+    assert set(supervisor_session._STATUS) == outcomes
+
+
+def test_every_largest_message_of_an_executor_fits_through_grpc() -> None:
+    largest = [
+        frames.FROM_RUNNER[frames.RESULT][1] + frames.FROM_RUNNER[frames.FINAL][1],  # one Finished holds both
+        frames.FROM_RUNNER[frames.TOOL_CALL][1],
+        frames.FROM_RUNNER[frames.FILE_REPLY][1],
+        outbox.MAX_MESSAGE_TEXT,
+    ]
+    assert [size for size in largest if size + MESSAGE_OVERHEAD > channel.MAX_MESSAGE] == []
+
+
+def test_every_largest_message_of_the_host_fits_through_grpc_and_into_its_frame() -> None:
+    assert max(frames.MAX_CODE, values.MAX_BYTES, files.PIECE) + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
+    assert values.MAX_BYTES <= frames.TO_RUNNER[frames.TOOL_RESULT][1]
+    assert 4096 + files.PIECE <= frames.TO_RUNNER[frames.FILE][1]
+    assert calls.MAX_TOOLS * calls.MAX_DOC <= frames.MAX_SETUP
+
+
+def test_the_largest_setup_fits_through_grpc() -> None:
+    assert calls.MAX_TOOLS * calls.MAX_DOC + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
+
+
+def test_a_piece_of_output_fits_into_one_message_and_the_smallest_cap_is_sane() -> None:
+    assert frames.MAX_PIECE <= outbox.MAX_MESSAGE_TEXT
+    assert config.Limits(output="1k")
+    assert supervisor_execution.MIN_CHARGE * 2 <= 1 << 10
