@@ -128,6 +128,7 @@ async def _serve(runner: Runner, lease: float, lifetime: float) -> None:
             ("grpc.max_concurrent_streams", 1),
             ("grpc.keepalive_time_ms", half),
             ("grpc.keepalive_timeout_ms", half),
+            ("grpc.http2.ping_timeout_ms", half),
             ("grpc.http2.max_pings_without_data", 0),
         ]
     )

@@ -232,8 +232,8 @@ def test_a_gap_another_execution_and_another_message_each_start_a_piece() -> Non
     ]
 
 
-@few
-@given(st.lists(st.tuples(st.sampled_from([OUT, ERR]), st.integers(1, MAX_PIECE)), max_size=30))
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.sampled_from([OUT, ERR]), st.integers(1, MAX_PIECE)), max_size=20))
 def test_pieces_grow_to_their_bound_and_nothing_is_lost(writes: list[tuple[int, int]]) -> None:
     outbox = Outbox(lambda _: None)
     for i, (stream, size) in enumerate(writes):
@@ -283,7 +283,7 @@ def test_a_reader_that_waits_is_woken_and_one_that_gave_up_does_no_harm() -> Non
     assert asyncio.run(main()).output.text == b"later"
 
 
-@pytest.mark.parametrize("line", [1, 2, 80])
+@pytest.mark.parametrize("line", [2, 80])
 def test_what_one_execution_may_write_is_never_a_violation_to_the_host(line: int) -> None:
     cap = 1 << 20  # the default
     outbox = Outbox(lambda _: None)
