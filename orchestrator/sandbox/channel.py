@@ -37,6 +37,7 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 30_000),
+    ("grpc.http2.ping_timeout_ms", 30_000),
 )
 # What a peer provokes by sending what it must not, as opposed to going away.
 _VIOLATIONS = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED})
