@@ -15,21 +15,21 @@ EXECUTE_HEAD = struct.Struct("<16sQ")  # nonce, execution id
 CALL_HEAD = struct.Struct("<16sIH")  # nonce, call number, length of the name; then name, then arguments
 TOOL_HEAD = struct.Struct("<IB")  # call number, 0 value | 1 failure
 RESULT_HEAD = struct.Struct("<16sB")  # nonce, one of OUTCOME_*
-CHILD_HEAD = struct.Struct("<Ii")  # generation, pid or wait status
+FORKED_BODY = struct.Struct("<Ii")  # generation, pid or -1
+SIGNAL_BODY = struct.Struct("<Bi")  # one of SIGNAL_*, pid of the head
 
 # supervisor -> runner
 SETUP = 1  # JSON: import rules, tools, environment; the first frame, once
-FORK = 2  # u32 generation; comes with one fd, the child's channel
+FORK = 2  # u32 generation; comes with one fd, the new checkpoint's channel
 EXECUTE = 3  # EXECUTE_HEAD, code
 TOOL_RESULT = 4  # TOOL_HEAD, serialised Value or JSON [type name, message]
-SIGNAL = 5  # u8 SIGNAL_*: to the head, about its child
-RETIRE = 6  # the head is not needed any more
+SIGNAL = 5  # SIGNAL_BODY: to the checkpoint, about the head
+RETIRE = 6  # this checkpoint is not needed any more
 FILE = 7  # JSON request, NUL, data
 
 # runner -> supervisor
 READY = 33  # SETUP is done
-FORKED = 34  # CHILD_HEAD with the pid, or -1 when fork failed
-CHILD_EXIT = 35  # CHILD_HEAD with the wait status
+FORKED = 34  # FORKED_BODY
 STDOUT = 36
 STDERR = 37
 TOOL_CALL = 38  # CALL_HEAD, name, arguments
@@ -38,7 +38,7 @@ RESULT = 40  # RESULT_HEAD, serialised Outcome
 FILE_REPLY = 41  # serialised FileReply
 
 SIGNAL_INTERRUPT = 1
-SIGNAL_KILL = 2  # everything of this uid but the head itself
+SIGNAL_KILL = 2  # everything of this uid but the process that is told
 
 OUTCOME_OK = 0
 OUTCOME_ERROR = 1
@@ -59,10 +59,9 @@ MAX_SETUP = 16 << 20  # 256 tools with 64 KiB of documentation each
 Legal = dict[int, tuple[int, int]]
 FROM_RUNNER: Legal = {
     READY: (0, 0),
-    FORKED: (CHILD_HEAD.size, CHILD_HEAD.size),
-    CHILD_EXIT: (CHILD_HEAD.size, CHILD_HEAD.size),
-    STDOUT: (0, MAX_PIECE),
-    STDERR: (0, MAX_PIECE),
+    FORKED: (FORKED_BODY.size, FORKED_BODY.size),
+    STDOUT: (1, MAX_PIECE),
+    STDERR: (1, MAX_PIECE),
     TOOL_CALL: (CALL_HEAD.size, CALL_HEAD.size + MAX_NAME + MAX_VALUE),
     FINAL: (NONCE_BYTES, NONCE_BYTES + MAX_VALUE),
     RESULT: (RESULT_HEAD.size, RESULT_HEAD.size + MAX_OUTCOME),
@@ -73,7 +72,7 @@ TO_RUNNER: Legal = {
     FORK: (U32.size, U32.size),
     EXECUTE: (EXECUTE_HEAD.size, EXECUTE_HEAD.size + MAX_CODE),
     TOOL_RESULT: (TOOL_HEAD.size, TOOL_HEAD.size + MAX_OUTCOME),
-    SIGNAL: (1, 1),
+    SIGNAL: (SIGNAL_BODY.size, SIGNAL_BODY.size),
     RETIRE: (0, 0),
     FILE: (0, MAX_FILE_PIECE + (64 << 10)),
 }

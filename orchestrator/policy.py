@@ -21,6 +21,7 @@ DEFAULT_AUTHORIZED_IMPORTS: tuple[str, ...] = (
 )
 
 _RULE = re.compile(r"\*|[^\W\d]\w*(\.[^\W\d]\w*)*(\.\*)?")
+MAX_RULE_LENGTH = 500  # characters of one name
 MAX_IMPORT_RULES = 1000  # a list longer than this is a mistake, and every rule is sent to every sandbox
 
 
@@ -47,7 +48,7 @@ def import_rules(additional: Iterable[str] = ()) -> tuple[str, ...]:
         raise ConfigError(f"authorized_imports must be a list of names, not the string {additional!r}")
     extra = tuple(additional)
     for rule in extra:
-        if not isinstance(rule, str) or not _RULE.fullmatch(rule):
+        if not isinstance(rule, str) or len(rule) > MAX_RULE_LENGTH or not _RULE.fullmatch(rule):
             raise ConfigError(f"authorized_imports: {rule!r} is not a module name, 'name.*' or '*'")
     rules = tuple(sorted({*DEFAULT_AUTHORIZED_IMPORTS, *extra}))
     if len(rules) > MAX_IMPORT_RULES:

@@ -86,29 +86,22 @@ class Channel:
             poll = select.poll()
             poll.register(self._sock, select.POLLIN)
             poll.poll()
-            self.read_available()
+            self._read_available()
         return self._frames.popleft()
 
     def readable(self) -> bool:
-        """True if something has arrived that has not been taken in."""
+        """True if ``receive`` would not wait."""
+        if self._frames:
+            return True
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
-
-    def has_frame(self) -> bool:
-        """True if ``receive`` would not wait for the socket."""
-        return bool(self._frames)
 
     def take_fd(self) -> int:
         """The descriptor that came with the frame just received."""
         return self._fds.popleft()
 
-    def read_available(self) -> None:
-        """Takes in what the socket holds, without waiting.
-
-        Raises:
-            ChannelClosed: the other end is closed.
-        """
+    def _read_available(self) -> None:
         with self.shield:
             try:
                 data, ancillary, _, _ = self._sock.recvmsg(_READ_SIZE, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)

@@ -1,10 +1,13 @@
-"""One process of the fork tree: waits for commands, runs an execution, forks the next generation.
+"""One process of the fork tree: waits for commands, runs executions, forks a checkpoint of itself.
 
-    head ── fork ──> child runs execution 1 ──> the child is the head now ── fork ──> child runs execution 2 ...
+The *head* holds the Python state and runs the executions. After each one that it lived through it forks: the copy is
+the *checkpoint*, which only waits. If the head has to be killed or dies, the checkpoint kills what is left of it, is
+the head from then on, and forks a checkpoint in its turn: the variables are those from before the execution. Both are
+the same program in the same loop; which is which, the supervisor knows.
 
-The head forks before there is anything to run, so that nobody waits for it. The child has a channel of its own, runs
-the next execution and, when that went well, is told to fork in its turn; the old head is then retired. When it did not
-go well the old head kills it and forks again: the variables are those from before the execution.
+The head forks when its result has been sent, while nobody waits. That the copy waits and the original goes on, and not
+the other way round, keeps what a fresh copy costs (page tables, faults, its first turn on a processor) off the path of
+the next execution, and keeps the pid and the threads of user code what they were.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import select
 import signal
 import socket
 import sys
@@ -40,9 +42,6 @@ class Generation:
         self._channel = channel
         self._interpreter = Interpreter(setup["import_rules"])
         self._calls = Calls(channel, b"")
-        self._child: int | None = None  # pid
-        self._child_number = 0
-        self._child_fd = -1  # pidfd
         self._interruptible = False
         self._nonce = b""
         self._prepare_namespace(setup)
@@ -71,74 +70,41 @@ class Generation:
         commands: dict[int, Callable[[bytes], None]] = {
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
-            frames.SIGNAL: self._signal_child,
+            frames.SIGNAL: _signal_head,
             frames.FILE: lambda body: self._channel.send(frames.FILE_REPLY, files.handle(body)),
             frames.RETIRE: lambda _: os._exit(0),
         }
         try:
             while True:
-                kind, body = self._next_command()
+                kind, body = self._channel.receive()
                 if command := commands.get(kind):  # else a late TOOL_RESULT, of a call that was interrupted
                     command(body)
         except ChannelClosed:
             os._exit(0)
-
-    def _next_command(self) -> tuple[int, bytes]:
-        while not self._channel.has_frame():
-            poll = select.poll()
-            poll.register(self._channel, select.POLLIN)
-            if self._child:
-                poll.register(self._child_fd, select.POLLIN)
-            for fd, _ in poll.poll():
-                if fd == self._child_fd:
-                    self._report_exit()
-                else:
-                    self._channel.read_available()
-        return self._channel.receive()
-
-    def _report_exit(self) -> None:
-        assert self._child is not None
-        _, status = os.waitpid(self._child, 0)
-        os.close(self._child_fd)
-        self._child, self._child_fd = None, -1
-        self._channel.send(frames.CHILD_EXIT, frames.CHILD_HEAD.pack(self._child_number, status))
-
-    def _signal_child(self, body: bytes) -> None:
-        if body[0] == frames.SIGNAL_KILL:
-            # Everything of this uid but this process, in one pass that a forking process cannot outrun: strays that
-            # left the process group or were forked twice are found too.
-            _kill(-1, signal.SIGKILL)
-        elif self._child:
-            _kill(self._child, signal.SIGINT)
 
     # ----------------------------------------------------------------------------------------------------- forking
 
     def _fork(self, body: bytes) -> None:
         (number,) = frames.U32.unpack(body)
         theirs = self._channel.take_fd()
-        _reap_strays()
+        _reap()
         _collect(number)
         try:
             pid = os.fork()
         except OSError:  # the pids or the memory limit
             pid = -1
         if pid == 0:
-            self._become_child(theirs)
+            self._become_checkpoint(theirs)
             return
         os.close(theirs)
-        if pid > 0:
-            self._child, self._child_number, self._child_fd = pid, number, os.pidfd_open(pid)
-        self._channel.send(frames.FORKED, frames.CHILD_HEAD.pack(number, pid))
-
-    def _become_child(self, fd: int) -> None:
-        self._channel.close()
-        if self._child_fd >= 0:
-            os.close(self._child_fd)
-        self._child, self._child_fd = None, -1
-        self._channel = Channel(socket.socket(fileno=fd))
-        self._calls = Calls(self._channel, b"")
+        self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid))
         if not self._channel.readable():  # else somebody waits already
             self._interpreter.rehearse()
+
+    def _become_checkpoint(self, fd: int) -> None:
+        self._channel.close()
+        self._channel = Channel(socket.socket(fileno=fd))
+        self._calls = Calls(self._channel, b"")
 
     # --------------------------------------------------------------------------------------------------- executing
 
@@ -179,16 +145,22 @@ def _collect(number: int) -> None:
     gc.freeze()
 
 
-def _reap_strays() -> None:
-    """What user code forked and the kill at the end of its execution ended: no zombie may use up the pids limit."""
+def _reap() -> None:
+    """Old checkpoints, and what user code forked and was killed: no zombie may use up the pids limit."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
-def _kill(pid: int, number: int) -> None:
+def _signal_head(body: bytes) -> None:
+    what, pid = frames.SIGNAL_BODY.unpack(body)
     with suppress(ProcessLookupError):  # it has ended by itself
-        os.kill(pid, number)
+        if what == frames.SIGNAL_KILL:
+            # Everything of this uid but this process, in one pass that a forking process cannot outrun: strays that
+            # left the process group or were forked twice are found too.
+            os.kill(-1, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGINT)
 
 
 def _flush(stream: Any) -> None:

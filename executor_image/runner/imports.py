@@ -18,6 +18,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 USER_FILE = "<execution "  # every file name that user code is compiled under starts so
+_IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 _MACHINERY = ("importlib", "<frozen importlib")
 
 
@@ -37,6 +38,10 @@ class Allowlist:
             return True
         parts = name.split(".")
         return any(".".join(parts[:n]) + ".*" in self._rules for n in range(1, len(parts)))
+
+    def allows_below(self, name: str) -> bool:
+        """True if something in the package ``name`` is on the list, so that the package itself has to be loaded."""
+        return any(rule.startswith(f"{name}.") for rule in self._rules)
 
     def check(self, name: str) -> None:
         """Raises ImportNotAllowed, or ModuleNotFoundError where the module is not in the image at all."""
@@ -77,11 +82,16 @@ def _unguarded(tree: ast.AST) -> list[ast.AST]:
     while waiting:
         node = waiting.pop()
         found.append(node)
-        if isinstance(node, ast.Try) and node.handlers:
+        if isinstance(node, ast.Try) and any(_catches_import_error(handler) for handler in node.handlers):
             waiting += [*node.handlers, *node.orelse, *node.finalbody]
         else:
             waiting += ast.iter_child_nodes(node)
     return found[::-1]
+
+
+def _catches_import_error(handler: ast.ExceptHandler) -> bool:
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or (isinstance(kind, ast.Name) and kind.id in _IMPORT_ERRORS) for kind in caught)
 
 
 class Guard:
@@ -130,7 +140,7 @@ class Guard:
             frame = frame.f_back
         while frame and frame.f_code is Guard.import_module.__code__:
             frame = frame.f_back
-        if frame and _is_user(frame):
+        if frame and _is_user(frame) and not self._allowlist.allows_below(name):
             self._allowlist.check(name)
         return None
 

@@ -71,7 +71,7 @@ class Interpreter:
     def rehearse(self) -> None:
         """Walks the path of an action once, with nothing of the user's, while nobody waits.
 
-        A fresh child copies each page that it writes to for the first time; these are the pages that every action needs.
+        After a fork each page is copied when it is first written to; these are the pages that every action needs.
         """
         kept, self._main = self._main, types.ModuleType("__main__")
         try:

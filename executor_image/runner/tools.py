@@ -6,7 +6,6 @@ Calls may come from several threads. Whoever finds nobody reading the channel re
 
 from __future__ import annotations
 
-
 import builtins
 import itertools
 import json
@@ -14,6 +13,7 @@ import keyword
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -46,8 +46,9 @@ class Calls:
         """
         arguments = encode_arguments(args, kwargs)
         number = next(self._numbers)
-        head = frames.CALL_HEAD.pack(self._nonce, number, len(name))
-        self._channel.send(frames.TOOL_CALL, head, name.encode(), arguments)
+        encoded = name.encode()
+        head = frames.CALL_HEAD.pack(self._nonce, number, len(encoded))
+        self._channel.send(frames.TOOL_CALL, head, encoded, arguments)
         return _unpack(self._wait(number))
 
     def _wait(self, number: int) -> bytes:
@@ -83,12 +84,9 @@ def _unpack(body: bytes) -> Any:
 def _exception(name: str, message: str) -> Exception:
     """An ordinary builtin exception of that name, else ToolError; never a class the host or a package names by path."""
     found = getattr(builtins, name, None)
-    if (
-        isinstance(found, type)
-        and issubclass(found, Exception)
-        and not issubclass(found, (UnicodeError, StopIteration))
-    ):
-        return found(message)
+    if isinstance(found, type) and issubclass(found, Exception) and found is not StopIteration:
+        with suppress(TypeError):  # UnicodeError's kinds and ExceptionGroup want more than a message
+            return found(message)
     return ToolError(f"{name}: {message}" if name != "ToolError" else message)
 
 

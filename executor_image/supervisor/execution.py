@@ -79,7 +79,6 @@ class Running:
     final_answer: bytes = b""
     stopping: pb.Finished.Status | None = None  # why it is being stopped, once it is
     killed: bool = False
-    frame: bytes = b""  # the EXECUTE frame's body, to be sent again if the child that should run it was never made
     fault: str = ""  # what the process did that it must not do
     timer: asyncio.TimerHandle | None = None
 

@@ -143,7 +143,6 @@ async def _serve(runner: Runner, lease: float, lifetime: float) -> None:
 
 def run(runner: Runner, lease: float, lifetime: float) -> NoReturn:
     """Serves until the session, the lease or the lifetime ends; never returns."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # PID 1: retired generations are reaped by the kernel
     signal.signal(signal.SIGTERM, lambda *_: end())
     os.umask(0o077)
     served: Awaitable[None] = _serve(runner, lease, lifetime)

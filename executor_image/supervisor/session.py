@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,13 +23,13 @@ from executor_image import frames
 from executor_image.supervisor import proc
 from executor_image.supervisor.execution import CappedOutput, Running
 from executor_image.supervisor.outbox import Outbox
-from executor_image.supervisor.tree import ForkTree, Peer, describe_exit
+from executor_image.supervisor.setup import setup_body
+from executor_image.supervisor.tree import ForkTree, describe_exit
 
 KILL_DEADLINE = 5.0  # seconds for a kill to be done and reported; it takes milliseconds
 STRAY_RETRY = 0.02  # seconds between two looks whether everything that was killed is gone
 FILE_DEADLINE = 20.0  # seconds for one file request of at most 1 MiB
 _PIPE_READS = 8  # reads of a pipe at the end of an execution: more than it can hold
-_SIGKILL = 9
 
 _STATUS = {
     frames.OUTCOME_OK: pb.Finished.STATUS_OK,
@@ -62,15 +64,15 @@ class Session:
         self._cgroup = proc.Cgroup()
         self._running: Running | None = None
         self._file_timer: asyncio.TimerHandle | None = None
-        self._in_place = False  # the child has run more than one execution: what the head holds is older
-        self._retired = 0  # pid of the head that was told to end last
-        self._fork_retried = False
-        self._unsettled = False  # the child has run an execution to its end and is to become the head
-        self._spent = False
+        self._stale = True  # the checkpoint, if there is one, is older than the end of the last execution
+        self._unsettled = False  # an execution has ended well, and the head has not been asked to fork since
+        self._state_lost = False  # the head died between two executions, and only an older state was left
+        self._spent = False  # nothing can be run any more
         self.outbox = Outbox(self._on_pressure)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watch_pipes()
-        self._tree.setup(_setup(opened))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+        self._tree.head.send(frames.SETUP, setup_body(opened))
 
     # ---------------------------------------------------------------------------------------------- from the host
 
@@ -106,30 +108,27 @@ class Session:
         output = CappedOutput(self._opened.output_bytes, partial(self.outbox.put_output, request.id))
         running = Running(request.id, output, self._cgroup.read())
         self._running = running
-        child = self._tree.child
-        if self._spent or child is None:
+        if self._spent:
             self._finish(pb.Finished.STATUS_DIED, pb.Finished.STATE_LOST, reason="the interpreter had ended before")
             return
-        running.frame = frames.EXECUTE_HEAD.pack(running.nonce, request.id) + request.code
-        child.send(frames.EXECUTE, running.frame)
+        self._tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(running.nonce, request.id), request.code)
         self._after(request.timeout_seconds, lambda: self._stop(pb.Finished.STATUS_TIMEOUT))
 
     def _tool_result(self, result: pb.ToolResult) -> None:
-        running, child = self._running, self._tree.child
-        if running is None or running.id != result.id or child is None:
+        if self._running is None or self._running.id != result.id:
             return  # it crossed with the end of the execution
         failed = result.WhichOneof("outcome") == "failure"
         failure = json.dumps([result.failure.type_name, result.failure.message]).encode()
-        body = failure if failed else result.value
-        child.send(frames.TOOL_RESULT, frames.TOOL_HEAD.pack(result.call, failed), body)
+        head = frames.TOOL_HEAD.pack(result.call, failed)
+        self._tree.head.send(frames.TOOL_RESULT, head, failure if failed else result.value)
 
     def _file(self, request: dict[str, object], data: bytes = b"") -> None:
         self._require_idle()
-        if self._spent or self._tree.child is None:
-            self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
-            return
-        self._tree.child.send(frames.FILE, json.dumps(request).encode(), b"\0", data)
         self._file_timer = asyncio.get_running_loop().call_later(FILE_DEADLINE, self._kill)
+        if self._spent:
+            self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
+        else:
+            self._tree.head.send(frames.FILE, json.dumps(request).encode(), b"\0", data)
 
     def _require_idle(self) -> None:
         self.settle()
@@ -139,12 +138,18 @@ class Session:
     # -------------------------------------------------------------------------------------------- from the runner
 
     def on_ready(self) -> None:
-        """The first head is there: its first child is forked while nobody waits."""
-        self._tree.fork()
+        """The first head is there; it makes its first checkpoint."""
+        if not self.ready.done():
+            self._unsettled = True
+            self.settle()
+
+    def on_forked(self, forked: bool) -> None:
+        """There is a checkpoint of the newest state, or, where none could be made, still the one before."""
+        self._stale = not forked
         if not self.ready.done():
             self.ready.set_result(None)
 
-    def on_child_frame(self, kind: int, body: bytes) -> None:
+    def on_head_frame(self, kind: int, body: bytes) -> None:
         """Output, a tool call, a final answer, a result, a reply."""
         running = self._running
         if kind == frames.FILE_REPLY and self._file_timer:
@@ -160,7 +165,7 @@ class Session:
         elif kind == frames.RESULT:
             self._result(running, body)
         else:
-            self.on_child_fault(f"sent an unexpected frame of type {kind}")
+            self.on_head_fault(f"sent an unexpected frame of type {kind}")
 
     def _output(self, running: Running, stream: pb.Output.Stream, text: bytes) -> None:
         running.output.add(stream, text)
@@ -171,7 +176,7 @@ class Session:
     def _tool_call(self, running: Running, body: bytes) -> None:
         nonce, call, name_length = frames.CALL_HEAD.unpack_from(body)
         if nonce != running.nonce or name_length > frames.MAX_NAME:
-            self.on_child_fault("sent a tool call that is not of this execution")
+            self.on_head_fault("sent a tool call that is not of this execution")
             return
         running.tool_calls += 1
         name = body[frames.CALL_HEAD.size :][:name_length]
@@ -182,27 +187,24 @@ class Session:
     def _result(self, running: Running, body: bytes) -> None:
         nonce, outcome = frames.RESULT_HEAD.unpack_from(body)
         if nonce != running.nonce or outcome not in _STATUS:
-            self.on_child_fault("sent a result that is not of this execution")
+            self.on_head_fault("sent a result that is not of this execution")
             return
         status = running.stopping or _STATUS[outcome]
         self._unsettled = True
         self._finish(status, pb.Finished.STATE_KEPT, outcome=body[frames.RESULT_HEAD.size :])
 
     def settle(self) -> None:
-        """Off the critical path, when the reply has been sent and the model thinks: the next child is forked."""
+        """Off the critical path, when the reply has been sent and the model thinks: the next checkpoint is made."""
         if not self._unsettled:
             return
         self._unsettled = False
-        tree, child = self._tree, self._tree.child
-        if child is None or proc.thread_count(child.pid) > 1:
-            self._in_place = True  # threads do not survive a fork: this process goes on, an older head stays behind it
-            return
-        self._in_place = False
-        if self._strays(child):
-            child.send(frames.SIGNAL, bytes([frames.SIGNAL_KILL]))  # the old head among them
-        self._retired = tree.head.pid if tree.head else 0
-        if not tree.advance():
-            self._spent = True
+        self._stale = True
+        head = self._tree.head
+        if proc.thread_count(head.pid) > 1:
+            return  # threads do not survive a fork: the head goes on with an older checkpoint behind it
+        if self._strays():
+            head.send(frames.SIGNAL, frames.SIGNAL_BODY.pack(frames.SIGNAL_KILL, 0))  # the old checkpoint among them
+        self._tree.fork()
 
     # ------------------------------------------------------------------------------------------- stopping, dying
 
@@ -233,37 +235,51 @@ class Session:
             self._finish(status, pb.Finished.STATE_LOST, reason="the process that held the state is gone")
         self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
 
-    def on_child_exit(self, wait_status: int) -> None:
-        """The child is dead; the head holds the state from before."""
+    def _reap(self) -> None:
+        """This process is PID 1: it is told of the head's end, and of every orphan's, by the kernel itself."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self._tree.head.pid:
+                    self._on_head_exit(ended[1])
+
+    def _on_head_exit(self, wait_status: int) -> None:
+        """The head is dead; the checkpoint holds the state from before."""
+        self._tree.take_what_is_left()
         running = self._running
-        if running and self._strays(None):
+        if self._tree.checkpoint is None:
+            self._give_up()
+        elif running and self._strays_but_checkpoint():
             running.killed = True
             self._tree.signal(frames.SIGNAL_KILL)
             asyncio.get_running_loop().call_later(STRAY_RETRY, self._look_again, running, wait_status)
-            return
-        if running:
-            self._finish_dead(running, wait_status)
-        self._file_reply(pb.FileReply(error=b"the interpreter ended during the request"))
-        self._in_place = False
-        if not self._tree.fork():
-            self._spent = True
+        else:
+            self._restore(wait_status)
 
     def _look_again(self, running: Running, wait_status: int) -> None:
         if self._running is running:  # else KILL_DEADLINE has passed
-            self.on_child_exit(wait_status)
+            self._on_head_exit(wait_status)
+
+    def _restore(self, wait_status: int) -> None:
+        if self._running:
+            self._finish_dead(self._running, wait_status)
+        else:
+            self._state_lost |= self._stale
+        self._file_reply(pb.FileReply(error=b"the interpreter ended during the request"))
+        if not self._tree.restore():
+            self._spent = True
 
     def _finish_dead(self, running: Running, wait_status: int) -> None:
         status, reason = running.stopping or pb.Finished.STATUS_DIED, describe_exit(wait_status)
-        if os.waitstatus_to_exitcode(wait_status) == -_SIGKILL and not running.stopping:
+        if os.waitstatus_to_exitcode(wait_status) == -signal.SIGKILL and not running.stopping:
             if self._cgroup.read().oom_kills > running.before.oom_kills:
                 status, reason = pb.Finished.STATUS_OUT_OF_MEMORY, "the sandbox's memory limit was reached"
             else:
                 reason = running.fault or reason
-        state = pb.Finished.STATE_LOST if self._in_place else pb.Finished.STATE_RESTORED
+        state = pb.Finished.STATE_LOST if self._stale else pb.Finished.STATE_RESTORED
         self._finish(status, state, reason=reason)
 
-    def on_child_fault(self, reason: str) -> None:
-        """The child closed its channel (as it does when it dies) or broke the rules: what is left of it is killed."""
+    def on_head_fault(self, reason: str) -> None:
+        """The head closed its channel (as it does when it dies) or broke the rules: what is left of it is killed."""
         running = self._running
         if running and running.killed:
             return
@@ -271,39 +287,28 @@ class Session:
             running.fault = f"the process {reason}"
         self._kill()
 
-    def on_fork_failed(self) -> None:
-        """Out of pids or memory: strays go, then it is tried once more."""
-        self._tree.signal(frames.SIGNAL_KILL)
-        if self._fork_retried:
-            self._give_up()
-        self._fork_retried = True
-        asyncio.get_running_loop().call_later(STRAY_RETRY, self._fork_again)
-
-    def _fork_again(self) -> None:
-        if self._spent or not self._tree.fork() or self._tree.child is None:
-            self._give_up()
-        elif self._running:  # its code went into the channel of the child that never was: it has not run
-            self._tree.child.send(frames.EXECUTE, self._running.frame)
-
-    def on_head_lost(self) -> None:
-        """Nothing can be killed or restored any more; a child that still runs may finish and be the head."""
-        if self._tree.child is None or (self._running and self._running.killed):
-            self._give_up()
-
-    def _strays(self, child: Peer | None) -> bool:
-        """True if anything of the runner's uid is alive besides the head, the child, and an old head on its way out."""
-        expected = {peer.pid for peer in (self._tree.head, child) if peer}
-        if self._cgroup.tasks() - proc.thread_count(os.getpid()) == len(expected):
+    def _strays(self) -> bool:
+        """True if anything of the runner's uid is alive besides the head, its checkpoint, and one on its way out."""
+        tree = self._tree
+        known = {tree.head.pid, tree.retired} | ({tree.checkpoint.pid} if tree.checkpoint else set())
+        if self._cgroup.tasks() - proc.thread_count(os.getpid()) == len(known - {0}):
             return False
-        return bool(proc.alive_of(self._runner_uid) - expected - {self._retired})
+        return bool(proc.alive_of(self._runner_uid) - known)
+
+    def _strays_but_checkpoint(self) -> bool:
+        checkpoint = self._tree.checkpoint
+        return bool(proc.alive_of(self._runner_uid) - {checkpoint.pid if checkpoint else 0})
 
     # ------------------------------------------------------------------------------------------------ the ending
 
     def _finish(
         self, status: pb.Finished.Status, state: pb.Finished.State, outcome: bytes = b"", reason: str = ""
     ) -> None:
-        running, child = self._running, self._tree.child
+        running = self._running
         assert running is not None
+        if self._state_lost and state == pb.Finished.STATE_KEPT:
+            state = pb.Finished.STATE_LOST
+        self._state_lost = False
         for pipe in self._pipes:
             for _ in range(_PIPE_READS):
                 if not self._read_pipe(pipe):
@@ -315,15 +320,15 @@ class Session:
             id=running.id,
             status=status,
             state=state,
-            usage=running.usage(self._cgroup.read(), proc.peak_memory(child.pid) if child else 0),
-            outcome=outcome,
+            usage=running.usage(self._cgroup.read(), proc.peak_memory(self._tree.head.pid)),
+            # Both at their largest do not fit into one message; then the answer counts, as it does for the agent.
+            outcome=outcome if len(outcome) + len(running.final_answer) <= frames.MAX_OUTCOME else b"",
             final_answer=running.final_answer,
             spent=self._spent,
             reason=reason,
             dropped_bytes=running.output.dropped,
         )
         self._running = None
-        self._fork_retried = False
         self.outbox.put(pb.ExecutorMessage(finished=finished))
 
     def _file_reply(self, reply: pb.FileReply) -> None:
@@ -337,7 +342,7 @@ class Session:
         try:
             self._file_reply(pb.FileReply.FromString(body))
         except DecodeError:
-            self.on_child_fault("sent a reply that cannot be read")
+            self.on_head_fault("sent a reply that cannot be read")
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
         if self._running:
@@ -375,33 +380,3 @@ class Session:
 
 def _path(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
-
-
-def _parameter(parameter: pb.Parameter) -> dict[str, object]:
-    return {
-        "name": parameter.name,
-        "kind": parameter.kind,
-        "annotation": parameter.annotation,
-        "default": parameter.default_repr if parameter.has_default else None,
-    }
-
-
-def _setup(opened: pb.Open) -> bytes:
-    """The SETUP frame's body: the part of Open that the runner needs."""
-    tools = [
-        {
-            "name": tool.name,
-            "doc": tool.doc,
-            "parameters": [_parameter(p) for p in tool.parameters],
-            "returns": tool.returns,
-            "awaitable": tool.awaitable,
-        }
-        for tool in opened.tools
-    ]
-    setup = {
-        "import_rules": list(opened.import_rules),
-        "tools": tools,
-        "final_answer": opened.final_answer,
-        "env": dict(opened.env),
-    }
-    return json.dumps(setup).encode()

@@ -1,4 +1,4 @@
-"""The fork tree as the supervisor holds it: the head, its child, and a channel to each.
+"""The fork tree as the supervisor holds it: the head, its checkpoint, and a channel to each.
 
 Everything that comes up a channel is hostile. A frame that breaks the rules is reported as a fault of its process.
 """
@@ -22,29 +22,23 @@ class Listener(Protocol):
     def on_ready(self) -> None:
         """The first head has taken its setup in."""
 
-    def on_child_frame(self, kind: int, body: bytes) -> None:
-        """The child sent something of an execution or a file request."""
+    def on_head_frame(self, kind: int, body: bytes) -> None:
+        """The head sent something of an execution or a file request."""
 
-    def on_child_exit(self, wait_status: int) -> None:
-        """The child has ended; the head has reaped it."""
+    def on_head_fault(self, reason: str) -> None:
+        """The head closed its channel or broke the rules; it may still run."""
 
-    def on_child_fault(self, reason: str) -> None:
-        """The child closed its channel or broke the rules; it may still run."""
-
-    def on_fork_failed(self) -> None:
-        """The head could not fork."""
-
-    def on_head_lost(self) -> None:
-        """The head is gone or broke the rules: nothing can be killed or restored any more."""
+    def on_forked(self, forked: bool) -> None:
+        """The head has made a checkpoint of itself, or could not."""
 
 
 class Peer:
     """One runner process and the channel to it."""
 
-    def __init__(self, number: int, sock: socket.socket) -> None:
+    def __init__(self, number: int, sock: socket.socket, pid: int = 0) -> None:
         sock.setblocking(False)
         self.number = number
-        self.pid = 0  # until the head has said so
+        self.pid = pid  # 0 until it is known
         self.sock = sock
         self.reader = frames.FrameReader(frames.FROM_RUNNER)
         self.unsent = bytearray()
@@ -67,18 +61,18 @@ class Peer:
         else:
             loop.remove_writer(self.sock)
 
-    def send_fork(self, number: int, child: socket.socket) -> bool:
-        """Asks for a fork whose child gets the channel ``child``; False if the process does not take commands."""
+    def send_fork(self, number: int, checkpoint: socket.socket) -> bool:
+        """Asks for a fork; the copy gets the channel ``checkpoint``. False if the process does not take commands."""
         if self.unsent:
             return False
         try:
-            socket.send_fds(self.sock, [frames.pack(frames.FORK, frames.U32.pack(number))], [child.fileno()])
+            socket.send_fds(self.sock, [frames.pack(frames.FORK, frames.U32.pack(number))], [checkpoint.fileno()])
         except OSError:
             return False
         return True
 
     def close(self) -> None:
-        """Forgets the process; one that still waits for commands ends at that."""
+        """Forgets the process; one that waits for commands ends at that."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.sock)
         loop.remove_writer(self.sock)
@@ -86,61 +80,59 @@ class Peer:
 
 
 class ForkTree:
-    """Head and child. The child runs what is to be run; the head can kill it and fork another."""
+    """The head runs what is to be run; the checkpoint can kill it and take its place."""
 
     def __init__(self, first: socket.socket, pid: int, listener: Listener) -> None:
-        self.head: Peer | None = Peer(0, first)
-        self.head.pid = pid
-        self.child: Peer | None = None
+        self.head = Peer(0, first, pid)
+        self.checkpoint: Peer | None = None
+        self.retired = 0  # pid of the last checkpoint that was let go; the head reaps it when it forks next
+        self._next: Peer | None = None  # asked for, not reported yet
         self._listener = listener
         self._count = 0
         self._watch(self.head)
 
     # ------------------------------------------------------------------------------------------------- commands
 
-    def setup(self, body: bytes) -> None:
-        """Tells the first head what it has to know."""
-        if self.head:
-            self.head.send(frames.SETUP, body)
-
     def fork(self) -> bool:
-        """Makes a child of the head; False if there is no head that could fork."""
-        if self.child:
-            self.child.close()
-            self.child = None
-        if not self.head:
-            return False
+        """Has the head make a checkpoint of itself; the present one is let go once that is done."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._count += 1
         with theirs:
             if not self.head.send_fork(self._count, theirs):
                 ours.close()
                 return False
-        self.child = Peer(self._count, ours)
-        self._watch(self.child)
+        self._next = Peer(self._count, ours)
         return True
 
-    def advance(self) -> bool:
-        """The child becomes the head and forks its own child; the old head ends."""
-        old, self.head, self.child = self.head, self.child, None
-        forked = self.fork()
-        if old:
-            old.send(frames.RETIRE)
-            old.close()
-        return forked
-
     def signal(self, what: int) -> bool:
-        """Has the head interrupt the child or kill everything but itself; False if there is no head."""
-        if self.head:
-            self.head.send(frames.SIGNAL, bytes([what]))
-        return self.head is not None
+        """Has the checkpoint interrupt the head, or kill everything but itself; False if there is no checkpoint."""
+        if self.checkpoint:
+            self.checkpoint.send(frames.SIGNAL, frames.SIGNAL_BODY.pack(what, self.head.pid))
+        return self.checkpoint is not None
+
+    def restore(self) -> bool:
+        """The head is dead: the checkpoint takes its place and forks another. False if there is none."""
+        if self.checkpoint is None:
+            return False
+        self.head.close()
+        if self._next:
+            self._next.close()
+        self.head, self.checkpoint, self._next, self.retired = self.checkpoint, None, None, 0
+        self._watch(self.head)
+        return self.fork()
 
     def pause(self, paused: bool) -> None:
-        """Stops or goes on reading the child, so that it has to wait."""
-        if self.child and not paused:
-            self._watch(self.child)
-        elif self.child:
-            asyncio.get_running_loop().remove_reader(self.child.sock)
+        """Stops or goes on reading the head, so that it has to wait."""
+        if paused:
+            asyncio.get_running_loop().remove_reader(self.head.sock)
+        else:
+            self._watch(self.head)
+
+    def take_what_is_left(self) -> None:
+        """What a head that is dead wrote before: at most what a socket holds."""
+        head = self.head
+        for _ in range(_LAST_READS):
+            self._on_readable(head)
 
     # --------------------------------------------------------------------------------------------------- reading
 
@@ -165,47 +157,40 @@ class ForkTree:
 
     def _on_closed(self, peer: Peer, reason: str) -> None:
         asyncio.get_running_loop().remove_reader(peer.sock)
-        if peer is self.child:
-            self._listener.on_child_fault(reason)
-        elif peer is self.head:
+        if peer is self.head:
+            self._listener.on_head_fault(reason)
+        elif peer is self.checkpoint:
             peer.close()
-            self.head = None
-            self._listener.on_head_lost()
+            self.checkpoint = None
 
     def _dispatch(self, peer: Peer, kind: int, body: bytes) -> None:
-        if peer is self.child:
-            if kind in (frames.READY, frames.FORKED, frames.CHILD_EXIT):
-                raise frames.FrameViolation(f"frame of type {kind}")
-            self._listener.on_child_frame(kind, body)
-        elif peer is self.head:
-            self._on_head_frame(kind, body)
-
-    def _on_head_frame(self, kind: int, body: bytes) -> None:
-        if kind == frames.READY and self._count == 0:
+        if peer is not self.head:
+            raise frames.FrameViolation(f"frame of type {kind} from a checkpoint")
+        if kind == frames.READY:
             self._listener.on_ready()
         elif kind == frames.FORKED:
-            number, pid = frames.CHILD_HEAD.unpack(body)
-            self._on_forked(number, pid)
-        elif kind == frames.CHILD_EXIT:
-            number, status = frames.CHILD_HEAD.unpack(body)
-            if self.child and self.child.number == number:
-                self._take_what_is_left(self.child)
-                self._listener.on_child_exit(status)
-        # Anything else is output of a thread that outlived its execution: it belongs to no execution and is dropped.
-
-    def _take_what_is_left(self, dead: Peer) -> None:
-        """What a process wrote before it died: at most what a socket holds."""
-        for _ in range(_LAST_READS):
-            if self.child is dead:
-                self._on_readable(dead)
+            self._on_forked(*frames.FORKED_BODY.unpack(body))
+        else:
+            self._listener.on_head_frame(kind, body)
 
     def _on_forked(self, number: int, pid: int) -> None:
-        if self.child is None or self.child.number != number:
-            return
-        if pid < 0:
-            self._listener.on_fork_failed()
+        made, self._next = self._next, None
+        if made is None or made.number != number:
+            raise frames.FrameViolation("report of a fork that was not asked for")
+        if pid <= 0:
+            made.close()
         else:
-            self.child.pid = pid
+            made.pid = pid
+            self._let_go()
+            self.checkpoint = made
+            self._watch(made)
+        self._listener.on_forked(pid > 0)
+
+    def _let_go(self) -> None:
+        if self.checkpoint:
+            self.retired = self.checkpoint.pid
+            self.checkpoint.send(frames.RETIRE)
+            self.checkpoint.close()
 
 
 def describe_exit(wait_status: int) -> str:

@@ -23,7 +23,9 @@ from orchestrator.policy import ToolPolicy
 from orchestrator.sandbox.values import encode
 
 MAX_TOOLS = 256
+MAX_NAME = 256  # bytes
 MAX_DOC = 64 << 10
+MAX_SPECS = 2 << 20  # bytes of all that the sandbox is told of its tools: it has to fit into one message
 MAX_MESSAGE = 8 << 10  # of a failure
 _MAX_TEXT = 1000  # of an annotation or a default, as text
 _KINDS = {
@@ -54,6 +56,8 @@ class HostTool:
         name = getattr(tool, "name", None) or getattr(tool, "__name__", None)
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise ToolError(f"a tool needs a name that is a Python identifier; {name!r} is not")
+        if len(name.encode()) > MAX_NAME:
+            raise ToolError(f"a tool's name takes at most {MAX_NAME} bytes; {name[:40]!r}… takes more")
         try:
             signature = inspect.signature(tool)
         except (TypeError, ValueError) as error:
@@ -97,9 +101,16 @@ def _annotation(annotation: Any) -> str:
 
 
 def _plain_repr(default: object) -> str:
-    # A default such as an object's address, a path or a key is the host's business; plain values are shown.
-    plain = isinstance(default, (type(None), bool, int, float, str, bytes, tuple, list, dict))
-    return repr(default)[:_MAX_TEXT] if plain else "..."
+    """Plain values as they print. Anything else, such as an address, a path or a client, is the host's business."""
+    return repr(default)[:_MAX_TEXT] if _is_plain(default) else "..."
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) in (tuple, list, set, frozenset):
+        return all(_is_plain(item) for item in value)  # type: ignore[attr-defined]
+    if type(value) is dict:
+        return all(_is_plain(part) for pair in value.items() for part in pair)
+    return type(value) in (type(None), bool, int, float, str, bytes)
 
 
 class HostTools:
@@ -112,6 +123,9 @@ class HostTools:
             raise ToolError("two tools have the same name")
         if len(made) > MAX_TOOLS:
             raise ToolError(f"{len(made)} tools; at most {MAX_TOOLS}")
+        self._specs = [tool.spec() for tool in made]
+        if (size := sum(spec.ByteSize() for spec in self._specs)) > MAX_SPECS:
+            raise ToolError(f"the tools' signatures and descriptions take {size:,} bytes; at most {MAX_SPECS:,}")
         self._policy = ToolPolicy(frozenset(self._tools))
 
     @property
@@ -121,7 +135,7 @@ class HostTools:
 
     def specs(self) -> list[pb.ToolSpec]:
         """What the sandbox is told of them."""
-        return [tool.spec() for tool in self._tools.values()]
+        return self._specs
 
     async def run(self, call: ToolCall, calls_before: int, execution: int) -> tuple[pb.ToolResult, ToolOutcome]:
         """One call, from the policy's verdict to the message that answers it. Raises nothing of the tool's."""
@@ -131,15 +145,22 @@ class HostTools:
         if not verdict.allowed:
             result.failure.CopyFrom(pb.ToolFailure(type_name="PermissionError", message=verdict.reason))
         else:
-            tool = self._tools[call.name]
-            try:
-                value = await _call(tool, call)
-                result.value = encode(value, f"the result of {tool.name}()")
-            except Exception as error:  # noqa: BLE001 — whatever a tool raises belongs to the code that called it
-                result.failure.CopyFrom(_failure(tool, error))
+            await _attempt(self._tools[call.name], call, result)
         failed = result.failure if result.HasField("failure") else None
         text = f"{failed.type_name}: {failed.message}" if failed else None
         return result, ToolOutcome(call.id, call.name, text, time.monotonic() - started)
+
+
+async def _attempt(tool: HostTool, call: ToolCall, result: pb.ToolResult) -> None:
+    try:
+        result.value = encode(await _call(tool, call), f"the result of {tool.name}()")
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():  # the execution has ended; otherwise the tool itself raised it
+            raise
+        result.failure.CopyFrom(_failure(tool, error))
+    except BaseException as error:  # noqa: BLE001 — whatever a tool raises belongs to the code that called it
+        result.failure.CopyFrom(_failure(tool, error))
 
 
 async def _call(tool: HostTool, call: ToolCall) -> Any:
@@ -153,15 +174,12 @@ async def _call(tool: HostTool, call: ToolCall) -> Any:
 async def _in_thread(call: Callable[[], Any]) -> Any:
     """Runs ``call`` in a daemon thread: a tool that hangs must neither use up a pool nor hold up the program's exit."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
+    # A pair, because a future refuses some exceptions (StopIteration) and its loop acts on others (SystemExit).
+    done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
     def finish(value: Any, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(value)
-        else:
-            done.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+        if not done.cancelled():
+            done.set_result((value, error))
 
     def work() -> None:
         value, failure = None, None
@@ -173,13 +191,36 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
             loop.call_soon_threadsafe(finish, value, failure)
 
     threading.Thread(target=work, name="cellblock-tool", daemon=True).start()
-    return await done
+    value, error = await done
+    if isinstance(error, StopIteration):  # cannot leave a coroutine as itself
+        raise _Stopped(*error.args)
+    if error is not None:
+        raise error
+    return value
 
 
-def _failure(tool: HostTool, error: Exception) -> pb.ToolFailure:
+class _Stopped(Exception):
+    """StopIteration of a tool, on its way through coroutines."""
+
+
+def _failure(tool: HostTool, error: BaseException) -> pb.ToolFailure:
     if isinstance(error, ValueNotPortable):  # says what came back, which hiding would make a riddle
         return pb.ToolFailure(type_name="TypeError", message=str(error)[:MAX_MESSAGE])
     if not tool.expose_errors:
         return pb.ToolFailure(type_name="ToolError", message=f"{tool.name} failed")
-    message = str(error).encode("utf-8", "replace").decode()[:MAX_MESSAGE]
-    return pb.ToolFailure(type_name=type(error).__name__[:200], message=message)
+    name = "StopIteration" if isinstance(error, _Stopped) else type(error).__name__
+    return pb.ToolFailure(type_name=_bounded(name, 200), message=_bounded(_message(error), MAX_MESSAGE))
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str):
+        return error.args[0]  # its str is a repr, which would be quoted again where it is raised
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 — the text of a tool's own exception is the tool's code
+        return "(its text could not be made)"
+
+
+def _bounded(text: str, limit: int) -> str:
+    """At most ``limit`` bytes of it, and nothing that is not UTF-8."""
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")

@@ -16,6 +16,17 @@ def channel():
         if os.path.lexists(f'/proc/self/fd/{fd}') and os.readlink(f'/proc/self/fd/{fd}').startswith('socket'): return fd
 """
 DEADLINE = 10.0  # seconds
+ALIVE = """
+def alive(pid):
+    try: return 'State:\\tZ' not in open(f'/proc/{pid}/status').read()
+    except OSError: return False
+mark, sum(1 for p in os.listdir('/proc') if p.isdigit() and alive(p))
+"""
+CHECKPOINT = """
+import os
+def checkpoint():
+    return next(int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid()))
+"""
 STUBBORN = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
 GREEDY = "blocks = []\nwhile True: blocks.append(bytearray(10**6))"
 SPREAD = (
@@ -44,11 +55,11 @@ def state_survives(sandbox: Sandbox) -> Iterator[None]:
     yield
     deadline = time.monotonic() + DEADLINE
     while True:
-        execution = sandbox.run_code("mark, sum(1 for p in os.listdir('/proc') if p.isdigit())")
+        execution = sandbox.run_code(ALIVE)
         assert execution.error is None
         mark, processes = execution.value
         assert mark == MARK
-        if processes <= 3:  # supervisor, head, child
+        if processes <= 3:  # supervisor, head, checkpoint
             return
         assert time.monotonic() < deadline, f"{processes} processes are left"
 
@@ -145,23 +156,28 @@ def test_leaving_is_an_exception_like_any_other(sandbox: Sandbox, code: str) -> 
 
 
 def test_killing_the_process_that_could_restore_is_told_as_what_it_is(sandbox: Sandbox) -> None:
-    execution = sandbox.run_code("os.kill(os.getppid(), 9); 'alive'")
+    execution = sandbox.run_code(f"{CHECKPOINT}os.kill(checkpoint(), 9); 'alive'")
     assert (execution.status, execution.state, execution.value) == (Status.OK, State.KEPT, "alive")
+
+
+def test_the_parent_is_the_supervisor_and_cannot_be_killed(sandbox: Sandbox) -> None:
+    execution = sandbox.run_code("os.kill(os.getppid(), 9)")
+    assert seen(execution) == (Status.ERROR, State.KEPT, "PermissionError")
 
 
 def test_without_a_process_that_could_restore_the_state_is_lost_and_said_to_be(config: Config) -> None:
     with Sandbox(authorized_imports=["os"]) as one:
         one.run_code("x = 1")
-        execution = one.run_code("import os\nos.kill(os.getppid(), 9)\nwhile True:\n    pass", timeout=0.3)
+        execution = one.run_code(f"{CHECKPOINT}os.kill(checkpoint(), 9)\nwhile True: pass", timeout=0.3)
         assert execution.status is Status.TIMEOUT
         assert execution.state is State.LOST
         after = one.run_code("'x' in globals()")
         assert (after.status, after.value) == (Status.OK, False)
 
 
-def test_a_frozen_head_does_not_hang_the_host(config: Config) -> None:
+def test_a_frozen_checkpoint_does_not_hang_the_host(config: Config) -> None:
     with Sandbox(authorized_imports=["os", "signal"]) as one:
-        code = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass"
+        code = f"{CHECKPOINT}import signal\nos.kill(checkpoint(), signal.SIGSTOP)\nwhile True: pass"
         started = time.monotonic()
         assert one.run_code(code, timeout=0.3).state is State.LOST
         assert time.monotonic() - started < 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,8 @@ def test_what_is_no_size_is_named(text: str) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=12))
 def test_any_text_is_a_size_or_an_error(text: str) -> None:
-    try:
+    with suppress(ConfigError):
         assert parse_size(text) >= 0
-    except ConfigError:
-        pass
 
 
 def test_the_defaults_are_legal_and_frozen() -> None:
@@ -155,7 +154,7 @@ def test_a_table_in_the_environment_does_not_hide_a_wrong_one_in_the_file(toml: 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"timeout = 5\0", b"[[["], ids=["no UTF-8", "NUL", "no TOML"])
 def test_a_file_that_cannot_be_read_is_named(toml: Path, content: bytes) -> None:
     toml.write_bytes(content)
-    with pytest.raises(ConfigError, match="settings.toml"):
+    with pytest.raises(ConfigError, match=r"settings\.toml"):
         Config.load(toml, {})
     with pytest.raises(ConfigError, match="settings file"):
         Config.load(toml.parent, {})

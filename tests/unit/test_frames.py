@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor_image import frames
 from executor_image.frames import FROM_RUNNER, HEADER, TO_RUNNER, FrameReader, FrameViolation, Legal, pack
 
 LEGAL = {1: (0, 0), 2: (1, 5), 3: (0, 300)}  # smallest and largest body of each type
@@ -118,8 +117,3 @@ def test_a_consumer_that_fails_midway_loses_only_the_frame_it_failed_on() -> Non
     assert next(feeding) == (2, b"a")
     feeding.close()
     assert list(reader.feed(b"")) == [(2, b"b"), (2, b"c")]
-
-
-def test_heads_have_the_sizes_that_the_wire_says() -> None:
-    sizes = [frames.EXECUTE_HEAD, frames.CALL_HEAD, frames.TOOL_HEAD, frames.RESULT_HEAD, frames.CHILD_HEAD, HEADER]
-    assert [head.size for head in sizes] == [24, 22, 5, 17, 8, 5]

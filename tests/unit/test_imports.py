@@ -143,7 +143,7 @@ def test_the_message_lists_what_is_near_where_something_is() -> None:
 @pytest.mark.parametrize("rules", [(), ("nothing_like_it",), ("*",)])
 @pytest.mark.parametrize("source", ["import nothing_like_it", "from nothing_like_it.sub import x"])
 def test_what_is_not_installed_is_called_so_whatever_the_rules(source: str, rules: tuple[str, ...]) -> None:
-    with pytest.raises(ModuleNotFoundError, match="'nothing_like_it.*': it is not installed") as caught:
+    with pytest.raises(ModuleNotFoundError, match=r"'nothing_like_it.*': it is not installed") as caught:
         check(source, *rules)
     assert not isinstance(caught.value, ImportNotAllowed)
 

@@ -112,7 +112,7 @@ def test_the_text_is_the_repr_of_the_value(run: Run) -> None:
         ("import asyncio\nasync def f(): return 7\nt = asyncio.create_task(f())\nawait asyncio.sleep(0)\nawait t", 7),
         ("import asyncio\nasync def f(): return 7\nt = asyncio.create_task(f())\nawait t", 7),
         (
-            "import asyncio\ne = asyncio.Event()\nasync def f(): e.set()\nt = asyncio.ensure_future(f())\nawait e.wait()",
+            "import asyncio as a\ne = a.Event()\nasync def f(): e.set()\nt = a.ensure_future(f())\nawait e.wait()",
             True,
         ),
     ],

@@ -16,7 +16,7 @@ from executor_image.runner import values as runner_values
 from executor_image.supervisor import execution as supervisor_execution
 from executor_image.supervisor import outbox, server
 from executor_image.supervisor import session as supervisor_session
-from orchestrator import config, events
+from orchestrator import config, events, policy
 from orchestrator.sandbox import calls, channel, execution, files, isolation, lockdown, sandbox, session, values
 
 MESSAGE_OVERHEAD = 4 << 10  # tags, lengths, numbers, a reason
@@ -92,7 +92,8 @@ def test_the_supervisor_has_a_status_for_every_outcome_of_a_runner() -> None:
 
 def test_every_largest_message_of_an_executor_fits_through_grpc() -> None:
     largest = [
-        frames.FROM_RUNNER[frames.RESULT][1] + frames.FROM_RUNNER[frames.FINAL][1],  # one Finished holds both
+        frames.FROM_RUNNER[frames.RESULT][1],  # with a final answer beside it only if both fit; see session._finish
+        frames.FROM_RUNNER[frames.FINAL][1],
         frames.FROM_RUNNER[frames.TOOL_CALL][1],
         frames.FROM_RUNNER[frames.FILE_REPLY][1],
         outbox.MAX_MESSAGE_TEXT,
@@ -104,11 +105,12 @@ def test_every_largest_message_of_the_host_fits_through_grpc_and_into_its_frame(
     assert max(frames.MAX_CODE, values.MAX_BYTES, files.PIECE) + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
     assert frames.TO_RUNNER[frames.TOOL_RESULT][1] >= values.MAX_BYTES
     assert frames.TO_RUNNER[frames.FILE][1] >= 4096 + files.PIECE
-    assert calls.MAX_TOOLS * calls.MAX_DOC <= frames.MAX_SETUP
+    assert 6 * calls.MAX_SPECS <= frames.MAX_SETUP  # JSON writes one byte as six at the most
 
 
 def test_the_largest_setup_fits_through_grpc() -> None:
-    assert calls.MAX_TOOLS * calls.MAX_DOC + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
+    rules = policy.MAX_IMPORT_RULES * policy.MAX_RULE_LENGTH
+    assert calls.MAX_SPECS + rules + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
 
 
 def test_a_piece_of_output_fits_into_one_message_and_the_smallest_cap_is_sane() -> None:

@@ -137,7 +137,7 @@ def test_a_range_may_be_a_key_or_an_element_of_a_set() -> None:
 @pytest.mark.parametrize("text", ["1E+1000000000000", "1E+999999999999999999", "-1E-999999999999999999"])
 def test_a_decimal_of_any_exponent_leaves_as_itself_or_opaque(text: str) -> None:
     found = out(Decimal(text))
-    assert str(found) == text
+    assert text in str(found)
 
 
 @pytest.mark.parametrize("unit", ["ns", "ps"])

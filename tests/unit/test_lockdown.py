@@ -1,0 +1,245 @@
+"""The create call as a pure function of a session and its limits; an owner told from every other process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.config import Limits
+from orchestrator.sandbox.lockdown import (
+    MASKED_PATHS,
+    READONLY_PATHS,
+    Owner,
+    Session,
+    create_body,
+    owner_is_alive,
+)
+
+SESSION = Session(
+    id="s1",
+    image="sha256:abc",
+    socket_dir="/host/s1",
+    supervisor_uid=1000,
+    runner_uid=200_007,
+    owner="12:345:boot",
+    created=1000.9,
+    lease=60.0,
+    lifetime=86400.0,
+)
+GOLDEN: dict[str, Any] = {
+    "Image": "sha256:abc",
+    "Cmd": [
+        *("--supervisor-uid=1000", "--runner-uid=200007", "--memory=536870912", "--disk=67108864"),
+        *("--pids=64", "--lease=60.0", "--lifetime=86400.0"),
+    ],
+    "User": "0:0",
+    "Hostname": "sandbox",
+    "Env": [],
+    "WorkingDir": "/",
+    "Tty": False,
+    "OpenStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "NetworkDisabled": True,
+    "Healthcheck": {"Test": ["NONE"]},
+    "Labels": {
+        "cellblock.owner": "12:345:boot",
+        "cellblock.session": "s1",
+        "cellblock.created": "1000",
+        "cellblock.deadline": "87400",
+    },
+    "HostConfig": {
+        "NetworkMode": "none",
+        "IpcMode": "none",
+        "PidMode": "",
+        "UTSMode": "",
+        "CgroupnsMode": "private",
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": ["SETUID", "SETGID", "SETPCAP"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Devices": [],
+        "ReadonlyRootfs": True,
+        "Tmpfs": {
+            "/workspace": ("rw,noexec,nosuid,nodev,size=67108864,nr_inodes=4096,uid=200007,gid=200007,mode=0700"),
+            "/tmp": "rw,noexec,nosuid,nodev,size=16777216,nr_inodes=1024,uid=200007,gid=200007,mode=0700",
+        },
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": "/host/s1",
+                "Target": "/run/s",
+                "ReadOnly": False,
+                "BindOptions": {"Propagation": "rprivate"},
+            }
+        ],
+        "MaskedPaths": list(MASKED_PATHS),
+        "ReadonlyPaths": list(READONLY_PATHS),
+        "Memory": 512 << 20,
+        "MemorySwap": 512 << 20,
+        "NanoCpus": 1_000_000_000,
+        "CpuShares": 128,
+        "PidsLimit": 64,
+        "OomScoreAdj": 100,
+        "Ulimits": [
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "nofile", "Soft": 256, "Hard": 256},
+            {"Name": "memlock", "Soft": 0, "Hard": 0},
+            {"Name": "msgqueue", "Soft": 0, "Hard": 0},
+        ],
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": True,
+        "LogConfig": {"Type": "none"},
+        "Init": False,
+    },
+}
+
+sessions = st.builds(
+    Session,
+    id=st.text(max_size=10),
+    image=st.text(max_size=10),
+    socket_dir=st.text(max_size=20),
+    supervisor_uid=st.integers(1, 1 << 31),
+    runner_uid=st.integers(1, 1 << 31),
+    owner=st.text(max_size=20),
+    created=st.floats(0, 1e10),
+    lease=st.floats(5, 3600),
+    lifetime=st.floats(60, 1e6),
+)
+limits = st.builds(
+    Limits,
+    memory=st.sampled_from(["64m", "512m", "2g"]),
+    cpus=st.floats(0.01, 64),
+    pids=st.integers(24, 1000),
+    disk=st.sampled_from(["64k", "64m"]),
+    inodes=st.integers(16, 10_000),
+    nofile=st.integers(64, 1000),
+)
+
+
+def flat(body: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf by its path."""
+    parts = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else None
+    if parts is None:
+        return {path: body}
+    return {p: v for key, value in parts for p, v in flat(value, f"{path}/{key}").items()}
+
+
+def test_the_create_call_is_this() -> None:
+    assert create_body(SESSION, Limits()) == GOLDEN
+
+
+@pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/sys/firmware", "/proc/kallsyms", "/sys/kernel"])
+def test_what_tells_about_the_host_is_masked(path: str) -> None:
+    assert path in MASKED_PATHS
+    assert "/proc/sys" in READONLY_PATHS
+
+
+@settings(deadline=None, max_examples=50)
+@given(sessions, limits)
+def test_no_session_and_no_limits_change_a_restriction(session: Session, given_limits: Limits) -> None:
+    body, golden = flat(create_body(session, given_limits)), flat(GOLDEN)
+    assert body.keys() == golden.keys()
+    changed = {path for path in golden if body[path] != golden[path]}
+    of_a_session = ("/Image", "/Cmd/", "/Labels/", "/HostConfig/Mounts/0/Source", "/HostConfig/Tmpfs/")
+    of_limits = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "Ulimits/1/")
+    allowed = (*of_a_session, *(f"/HostConfig/{name}" for name in of_limits))
+    assert {path for path in changed if not path.startswith(allowed)} == set()
+    for options in (body["/HostConfig/Tmpfs//workspace"], body["/HostConfig/Tmpfs//tmp"]):
+        assert options.startswith("rw,noexec,nosuid,nodev,size=")
+        assert f"uid={session.runner_uid},gid={session.runner_uid},mode=0700" in options
+
+
+@settings(deadline=None, max_examples=30)
+@given(sessions, limits)
+def test_nothing_but_session_and_limits_is_looked_at(session: Session, given_limits: Limits) -> None:
+    first = create_body(session, given_limits)
+    environ, folder = dict(os.environ), os.getcwd()
+    try:
+        os.environ.clear()
+        os.environ.update(DOCKER_HOST="tcp://elsewhere", CELLBLOCK_LIMITS_PIDS="999", TMPDIR="/elsewhere")
+        os.chdir("/")
+        second = create_body(session, given_limits)
+    finally:
+        os.environ.clear()
+        os.environ.update(environ)
+        os.chdir(folder)
+    assert first == second
+    assert json.loads(json.dumps(first)) == first  # plain data, no object of ours
+
+
+def test_every_call_makes_a_body_of_its_own() -> None:
+    body = create_body(SESSION, Limits())
+    body["HostConfig"]["CapAdd"].append("SYS_ADMIN")
+    body["HostConfig"]["MaskedPaths"].clear()
+    body["HostConfig"]["Mounts"][0]["Source"] = "/"
+    assert create_body(SESSION, Limits()) == GOLDEN
+
+
+def test_a_user_id_is_the_only_thing_that_two_sessions_users_share_not() -> None:
+    other = dataclasses.replace(SESSION, runner_uid=200_008)
+    one, two = flat(create_body(SESSION, Limits())), flat(create_body(other, Limits()))
+    assert {path for path in one if one[path] != two[path]} == {
+        "/Cmd/1",
+        "/HostConfig/Tmpfs//workspace",
+        "/HostConfig/Tmpfs//tmp",
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- owners
+
+
+def test_this_process_is_alive_and_one_like_it_is_not() -> None:
+    me = Owner.me()
+    assert (me.pid, me) == (os.getpid(), Owner.of(os.getpid()))
+    assert owner_is_alive(str(me))
+    for other in (
+        dataclasses.replace(me, started=str(int(me.started) + 1)),  # a later process with the same pid
+        dataclasses.replace(me, boot="11111111-2222-3333-4444-555555555555"),  # one before the last boot
+        dataclasses.replace(me, pid=os.getppid()),
+    ):
+        assert not owner_is_alive(str(other))
+
+
+def test_a_child_is_alive_until_it_has_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        owner = Owner.of(child.pid)
+        assert owner is not None
+        assert owner != Owner.me()
+        assert owner_is_alive(str(owner))
+    finally:
+        child.kill()
+        child.wait(10)
+        assert child.stdin
+        child.stdin.close()
+    assert not owner_is_alive(str(owner))
+    assert Owner.of(child.pid) != owner
+
+
+def test_a_process_with_a_confusing_name_is_told_apart_too(tmp_path: Path) -> None:
+    program = tmp_path / ") S 1 ("
+    program.symlink_to("/bin/cat")
+    child = subprocess.Popen([str(program)], stdin=subprocess.PIPE)
+    try:
+        owner = Owner.of(child.pid)
+        assert owner is not None
+        assert int(owner.started) >= int(Owner.me().started)
+    finally:
+        child.communicate(timeout=10)
+
+
+@pytest.mark.parametrize(
+    "label", ["", ":", "x", "0:0:0", "-1:0:0", "1", "999999999:1:b", "1:1:b:c", "../1:1:b", "²:1:b", "9" * 5000]
+)
+def test_a_label_that_names_no_living_process_is_of_nobody(label: str) -> None:
+    assert owner_is_alive(label) is False
