@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	@.ci/venv
 	@touch $@
 
-up: $(STAMP) ## a Docker engine and the executor image: ready for `cellblock run` and `cellblock exec`
+up: $(STAMP) ## a Docker engine, the executor image, a self-check: ready for `cellblock run` and `cellblock exec`
 	@$(PYTHON) -m orchestrator.stack up
+	@$(PYTHON) -m orchestrator.cli doctor --brief
 
 down: $(STAMP) ## removes every container, socket and file of a session; the engine and its images stay
 	@$(PYTHON) -m orchestrator.stack down

@@ -13,10 +13,9 @@ from orchestrator.stack import commands, debian, places
 from orchestrator.stack.report import Report
 
 PACKAGES = ("docker.io",)
-# Written and removed by dockerd itself; its being there says that cellblock started the engine.
-PID_FILE = Path("/var/run/cellblock-dockerd.pid")
+PID_FILE = Path("/var/run/docker.pid")  # dockerd's own default, where every tool looks for it
 # Sandboxes have no network, so an engine of our own needs no bridge and leaves the machine's firewall as it is.
-_FLAGS = ("--bridge=none", "--iptables=false", "--ip6tables=false", f"--pidfile={PID_FILE}")
+_FLAGS = ("--bridge=none", "--iptables=false", "--ip6tables=false")
 _SYSTEMD = Path("/run/systemd/system")
 _SYSTEMCTL_SECONDS = 90
 _AFTER_INSTALL_SECONDS = 5.0  # the package may have started the engine by itself
@@ -96,9 +95,10 @@ def _answers(system_socket: str) -> bool:
 
 
 def started_by_us() -> int | None:
-    """The process id of the engine that cellblock started, if it did."""
+    """The process id of the engine that cellblock started, if it did: nobody else gives it just these flags."""
     try:
         pid = int(PID_FILE.read_text("ascii"))
+        arguments = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").split("\0")
     except (OSError, ValueError):
         return None
-    return pid if Path(f"/proc/{pid}").is_dir() else None
+    return pid if set(_FLAGS) <= set(arguments) else None

@@ -25,7 +25,7 @@ mark, sum(1 for p in os.listdir('/proc') if p.isdigit() and alive(p))
 CHECKPOINT = """
 import os
 def checkpoint():
-    return next(int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid()))
+    return max(int(p) for p in os.listdir('/proc') if p.isdigit())  # the newest process
 """
 STUBBORN = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
 GREEDY = "blocks = []\nwhile True: blocks.append(bytearray(10**6))"
