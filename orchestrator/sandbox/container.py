@@ -41,6 +41,8 @@ _ENGINE_THREADS = 4
 _SOCKET_POLL = 0.003  # seconds between two looks for the socket; there is nothing else to wait on
 _ALIVE_POLL = 0.25  # seconds between two looks whether the container still runs while it starts
 
+_UNOWNED_SECONDS = 60.0  # from making a session folder to writing its owner: far less than this
+
 _threads = ThreadPoolExecutor(_ENGINE_THREADS, thread_name_prefix="cellblock-engine")
 
 
@@ -298,8 +300,16 @@ def collect_garbage(config: Config) -> list[str]:
             remove_container(config, container.id)
             removed.append(f"container {container.id[:12]}")
     for folder in own_runtime_dir(config).iterdir():
-        owner = folder / "owner"
-        if not (owner.is_file() and lockdown.owner_is_alive(owner.read_text())):
+        if not _in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(f"folder {folder.name}")
     return removed
+
+
+def _in_use(folder: Path) -> bool:
+    with suppress(OSError):
+        return lockdown.owner_is_alive((folder / "owner").read_text())
+    try:  # no owner written: it is being made this moment, or its maker was killed in that moment
+        return time.time() - folder.stat().st_mtime < _UNOWNED_SECONDS
+    except OSError:  # gone
+        return True

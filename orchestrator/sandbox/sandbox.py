@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +12,7 @@ from typing import Any, Self
 from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.config import Config, Limits, parse_size
-from orchestrator.errors import ConfigError, ProtocolViolation, SandboxClosed, SandboxDied
+from orchestrator.errors import ConfigError, EngineError, ProtocolViolation, SandboxClosed, SandboxDied
 from orchestrator.events import Execution, ExecutionError, ExecutionEvent, Finished, Output, State, Status
 from orchestrator.policy import import_rules
 from orchestrator.sandbox.calls import HostTools
@@ -145,8 +144,12 @@ class AsyncSandbox:
         if self._lost:
             raise SandboxDied("this sandbox's container is gone; reset() gives it a new one, with no variables")
         if self._link is None:
-            await _collect_garbage_once(self._config)
-            self._link = await Link.start(self._config, self._config.image or image_tag(), self._settings)
+            sweeping = asyncio.ensure_future(in_engine_thread(collect_garbage, self._config))
+            try:
+                self._link = await Link.start(self._config, self._config.image or image_tag(), self._settings)
+            finally:
+                with suppress(EngineError):  # what dead owners left is swept beside the start, and is no reason to fail
+                    await sweeping
         return self._link
 
     def _require_open(self) -> None:
@@ -243,18 +246,6 @@ class AsyncSandbox:
         """Stops the execution under way, if there is one; it ends with status INTERRUPTED."""
         if self._conversation and self._link:
             await self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
-
-
-_garbage_collected_at = 0.0
-_GARBAGE_INTERVAL = 300.0  # seconds between two looks for what dead owners left, in one process
-
-
-async def _collect_garbage_once(config: Config) -> None:
-    global _garbage_collected_at
-    now = time.monotonic()
-    if not _garbage_collected_at or now - _garbage_collected_at > _GARBAGE_INTERVAL:
-        _garbage_collected_at = now
-        await in_engine_thread(collect_garbage, config)
 
 
 def _checked_env(env: Mapping[str, str]) -> dict[str, str]:

@@ -69,8 +69,10 @@ def containers_of(config: Config, pid: int) -> list[str]:
     return [found.id for found in list_containers(config) if found.owner.startswith(f"{pid}:")]
 
 
-def folders(config: Config) -> set[str]:
-    return {path.name for path in own_runtime_dir(config).iterdir()}
+def folders(config: Config, pid: int) -> list[str]:
+    """Session folders that the process of that pid made."""
+    owners = own_runtime_dir(config).glob("*/owner")
+    return [path.parent.name for path in owners if path.read_text().startswith(f"{pid}:")]
 
 
 # Deaths.
@@ -125,11 +127,11 @@ def test_a_killed_orchestrator_leaves_nothing_running(config: Config) -> None:
 
 
 def test_an_orchestrator_that_ends_without_closing_leaves_nothing(config: Config) -> None:
-    before = folders(config)
     process = orchestrator()
+    assert len(folders(config, process.pid)) == 1
     process.communicate(b"", timeout=DEADLINE)
     eventually(lambda: not containers_of(config, process.pid), "the container outlived its orchestrator")
-    assert folders(config) <= before
+    assert folders(config, process.pid) == []
 
 
 def test_a_stopped_orchestrator_loses_its_container_after_the_lease(config: Config) -> None:
@@ -166,11 +168,10 @@ def test_an_overdue_container_is_garbage_even_if_its_owner_lives(config: Config)
 
 
 def test_close_leaves_no_folder_and_no_container(config: Config) -> None:
-    before = folders(config)
     with Sandbox() as sandbox:
         sandbox.run_code("1")
-        assert len(folders(config) - before) == 1
-    assert folders(config) <= before
+        assert len(folders(config, os.getpid())) == 1
+    assert folders(config, os.getpid()) == []
     assert mine(config) == []
 
 
