@@ -53,7 +53,7 @@ MAX_PIECE = 64 << 10  # one piece of output; longer writes are cut into several
 MAX_FILE_PIECE = 1 << 20
 MAX_FILES = 4096  # listed below the workspace
 MAX_NAME = 256
-MAX_SETUP = 16 << 20  # 256 tools with 64 KiB of documentation each
+MAX_SETUP = 16 << 20  # what fits into an Open of 4 MiB, as JSON
 
 # Smallest and largest legal body of each type, by direction.
 Legal = dict[int, tuple[int, int]]

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run an agent on a task, steps shown as they happen")
     run.add_argument("task")
-    run.add_argument("--model", help="model of the endpoint (default: CELLBLOCK_MODEL, else %(default)s)")
+    run.add_argument("--model", help="model of the endpoint (default: the setting, CELLBLOCK_MODEL)")
     run.add_argument("--tools", default="", metavar="MODULE:NAME,...", help="host functions the code may call")
     run.add_argument("--max-steps", type=int, default=20, metavar="N")
     _add_sandbox_options(run)

@@ -52,25 +52,31 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this executor has had its session")
         self._taken = True
         opened = await self._prove(context)
-        self._lease.cancel()
-        session = Session(self._runner, opened)
-        async with asyncio.timeout(READY_DEADLINE):
-            await session.ready
-        await context.write(pb.ExecutorMessage(ready=proc.facts(self._runner.uid, platform.python_version())))
+        try:
+            session = Session(self._runner, opened)
+            async with asyncio.timeout(READY_DEADLINE):
+                await session.ready
+            await context.write(pb.ExecutorMessage(ready=proc.facts(self._runner.uid, platform.python_version())))
+            self._lease.cancel()
+            await self._converse(session, context)
+        except HostViolation as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        finally:
+            end()
+
+    async def _converse(self, session: Session, context: Any) -> None:
         writer = asyncio.create_task(_write(session, context))
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
                 session.handle(message)
-        except HostViolation as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
             writer.cancel()
-            end()
 
     async def _prove(self, context: Any) -> pb.Open:
         """Each side shows that it knows the token, and only then anything is done."""
         hello = (await self._expect(context, "hello")).hello
         if hello.protocol_version != PROTOCOL_VERSION:
+            await context.write(pb.ExecutorMessage(challenge=pb.Challenge(protocol_version=PROTOCOL_VERSION)))
             why = f"this executor speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol_version}"
             await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, why)
         nonce = secrets.token_bytes(NONCE_BYTES)

@@ -124,6 +124,8 @@ class Session:
 
     def _file(self, request: dict[str, object], data: bytes = b"") -> None:
         self._require_idle()
+        if len(data) > frames.MAX_FILE_PIECE:
+            raise HostViolation(f"{len(data)} bytes in one file request")
         self._file_timer = asyncio.get_running_loop().call_later(FILE_DEADLINE, self._kill)
         if self._spent:
             self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
@@ -324,7 +326,6 @@ class Session:
             # Both at their largest do not fit into one message; then the answer counts, as it does for the agent.
             outcome=outcome if len(outcome) + len(running.final_answer) <= frames.MAX_OUTCOME else b"",
             final_answer=running.final_answer,
-            spent=self._spent,
             reason=reason,
             dropped_bytes=running.output.dropped,
         )

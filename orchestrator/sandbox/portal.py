@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+CANCEL_DEADLINE = 15.0  # seconds for a cancelled coroutine to stop what it had under way, such as an execution
+
 
 class Portal:
     """Runs coroutines on the process's background loop, from any thread but that loop's own."""
@@ -28,7 +30,7 @@ class Portal:
 
     @staticmethod
     def run(coroutine: Coroutine[Any, Any, T]) -> T:
-        """Waits for ``coroutine``. If the wait is interrupted, the coroutine is cancelled and has ended on return.
+        """Waits for ``coroutine``. If the wait is interrupted (Ctrl-C), it is cancelled, and that is waited for.
 
         Raises:
             RuntimeError: called on the background loop itself, where waiting would never end.
@@ -37,18 +39,15 @@ class Portal:
         if threading.current_thread() is Portal._thread:
             coroutine.close()
             raise RuntimeError("the synchronous API cannot be used on its own event loop; use the asynchronous one")
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_announced(coroutine, ended), loop)
         try:
             return future.result()
         except BaseException:
-            if not future.done():  # Ctrl-C while waiting
+            if not ended.is_set():  # Ctrl-C while waiting
                 future.cancel()
-                Portal._settle(loop)
+                ended.wait(CANCEL_DEADLINE)
             raise
-
-    @staticmethod
-    def _settle(loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(1.0)
 
     @staticmethod
     def iterate(source: AsyncGenerator[T, None]) -> Iterator[T]:
@@ -61,6 +60,13 @@ class Portal:
                     return
         finally:
             Portal.run(source.aclose())
+
+
+async def _announced(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await coroutine
+    finally:
+        ended.set()
 
 
 async def _next(source: AsyncGenerator[T, None]) -> T:

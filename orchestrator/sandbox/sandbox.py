@@ -25,7 +25,7 @@ from orchestrator.sandbox.portal import Portal
 from orchestrator.stack.image import image_tag
 
 MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
-MAX_ENV = 64  # variables
+MAX_ENV, MAX_ENV_BYTES = 64, 64 << 10  # variables, and all of them together
 HOST_MARGIN = 20.0  # seconds that the executor may take beyond timeout and grace before it counts as dead
 ABANDON_DEADLINE = 10.0  # seconds to stop an execution that nobody waits for any more
 _FAILURES = (SandboxDied, ProtocolViolation, TimeoutError)
@@ -260,6 +260,8 @@ def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
             or "\0" in value
         ):
             raise ConfigError(f"env: {name!r} must be text without '=' or NUL, and so must its value")
+    if sum(len(name.encode()) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
+        raise ConfigError(f"env takes more than {MAX_ENV_BYTES:,} bytes; pass data through files instead")
     return dict(env)
 
 

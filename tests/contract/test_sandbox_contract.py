@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import decimal
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -481,3 +482,12 @@ def test_usage_is_reported(sandbox: Sandbox) -> None:
     assert usage.cpu_seconds > 0.01
     assert usage.peak_memory_bytes > 50 << 20
     assert usage.tool_calls == 1
+
+
+def test_ctrl_c_stops_the_execution_and_keeps_the_state(sandbox: Sandbox) -> None:
+    def press(_: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.run_code("pressed = 1\nprint('go')\nwhile True: pass", on_stdout=press)
+    assert sandbox.run_code("pressed").value == 1

@@ -215,6 +215,28 @@ def test_an_image_that_is_no_executor_fails_to_start(config: Config) -> None:
         client.remove_image("cellblock-test:no-executor", force=True)
 
 
+def test_an_image_of_another_protocol_version_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.sandbox.channel.PROTOCOL_VERSION", 2)
+    with pytest.raises(SandboxStartError, match="make image"):
+        Sandbox().run_code("1")
+
+
+def test_a_host_that_does_not_know_the_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    swap_token(monkeypatch)
+    with pytest.raises(SandboxStartError, match="does not know this session's token"):
+        Sandbox().run_code("1")
+
+
+def swap_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host uses another token than the one it gave to the container."""
+    original = Container.start.__func__  # type: ignore[attr-defined]
+
+    async def start(cls: type[Container], config: Config, image: str) -> Container:
+        return replace(await original(cls, config, image), token=os.urandom(32))
+
+    monkeypatch.setattr(Container, "start", classmethod(start))
+
+
 def test_a_socket_that_is_a_link_or_of_another_user_is_refused(tmp_path: Path) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "elsewhere"))

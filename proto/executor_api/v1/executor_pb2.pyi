@@ -255,7 +255,7 @@ class ToolFailure(_message.Message):
     def __init__(self, type_name: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("id", "status", "state", "usage", "outcome", "final_answer", "spent", "reason", "dropped_bytes")
+    __slots__ = ("id", "status", "state", "usage", "outcome", "final_answer", "reason", "dropped_bytes")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Finished.Status]
@@ -292,7 +292,6 @@ class Finished(_message.Message):
     USAGE_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     FINAL_ANSWER_FIELD_NUMBER: _ClassVar[int]
-    SPENT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DROPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
     id: int
@@ -301,10 +300,9 @@ class Finished(_message.Message):
     usage: Usage
     outcome: bytes
     final_answer: bytes
-    spent: bool
     reason: str
     dropped_bytes: int
-    def __init__(self, id: _Optional[int] = ..., status: _Optional[_Union[Finished.Status, str]] = ..., state: _Optional[_Union[Finished.State, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., outcome: _Optional[bytes] = ..., final_answer: _Optional[bytes] = ..., spent: _Optional[bool] = ..., reason: _Optional[str] = ..., dropped_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., status: _Optional[_Union[Finished.Status, str]] = ..., state: _Optional[_Union[Finished.State, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., outcome: _Optional[bytes] = ..., final_answer: _Optional[bytes] = ..., reason: _Optional[str] = ..., dropped_bytes: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("wall_seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "tool_calls")
