@@ -100,6 +100,7 @@ class Generation:
         self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid))
         if not self._channel.readable():  # else somebody waits already
             self._interpreter.rehearse()
+        _forget_peak_memory()
 
     def _become_checkpoint(self, fd: int) -> None:
         self._channel.close()
@@ -150,6 +151,12 @@ def _reap() -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def _forget_peak_memory() -> None:
+    """The supervisor reads the peak of this process: from here on it is the next execution's."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # reset the peak resident size; see proc(5)
 
 
 def _signal_head(body: bytes) -> None:

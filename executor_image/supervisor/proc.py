@@ -48,7 +48,7 @@ def thread_count(pid: int) -> int:
 
 
 def peak_memory(pid: int) -> int:
-    """Largest resident size of a process in bytes, since it was forked; 0 if it has ended."""
+    """Largest resident size of a process in bytes, since it last reset that; 0 if it has ended."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             _, _, rest = file.read(4096).partition(b"VmHWM:")

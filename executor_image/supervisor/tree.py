@@ -42,6 +42,7 @@ class Peer:
         self.sock = sock
         self.reader = frames.FrameReader(frames.FROM_RUNNER)
         self.unsent = bytearray()
+        self._waits = False  # for room to send
 
     def send(self, kind: int, *parts: bytes) -> None:
         """Sends a frame without waiting; what does not fit goes when there is room."""
@@ -49,17 +50,17 @@ class Peer:
         self._push()
 
     def _push(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             del self.unsent[: self.sock.send(self.unsent)]
         except BlockingIOError:
             pass
         except OSError:  # the process is gone; its end is reported where the channel is read
             self.unsent.clear()
-        if self.unsent:
-            loop.add_writer(self.sock, self._push)
-        else:
-            loop.remove_writer(self.sock)
+        if self.unsent and not self._waits:
+            asyncio.get_running_loop().add_writer(self.sock, self._push)
+        elif self._waits and not self.unsent:
+            asyncio.get_running_loop().remove_writer(self.sock)
+        self._waits = bool(self.unsent)
 
     def send_fork(self, number: int, checkpoint: socket.socket) -> bool:
         """Asks for a fork; the copy gets the channel ``checkpoint``. False if the process does not take commands."""

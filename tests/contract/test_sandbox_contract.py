@@ -491,3 +491,9 @@ def test_ctrl_c_stops_the_execution_and_keeps_the_state(sandbox: Sandbox) -> Non
     with pytest.raises(KeyboardInterrupt):
         sandbox.run_code("pressed = 1\nprint('go')\nwhile True: pass", on_stdout=press)
     assert sandbox.run_code("pressed").value == 1
+
+
+def test_peak_memory_is_of_the_execution_and_not_of_those_before(sandbox: Sandbox) -> None:
+    large = sandbox.run_code("blob = bytearray(80 << 20); del blob").usage.peak_memory_bytes
+    small = sandbox.run_code("1").usage.peak_memory_bytes
+    assert small < 60 << 20 < 80 << 20 < large
