@@ -24,8 +24,7 @@ FORK = 2  # u32 generation; comes with one fd, the new checkpoint's channel
 EXECUTE = 3  # EXECUTE_HEAD, code
 TOOL_RESULT = 4  # TOOL_HEAD, serialised Value or JSON [type name, message]
 SIGNAL = 5  # SIGNAL_BODY: to the checkpoint, about the head
-RETIRE = 6  # this checkpoint is not needed any more
-FILE = 7  # JSON request, NUL, data
+FILE = 6  # JSON request, NUL, data
 
 # runner -> supervisor
 READY = 33  # SETUP is done
@@ -73,7 +72,6 @@ TO_RUNNER: Legal = {
     EXECUTE: (EXECUTE_HEAD.size, EXECUTE_HEAD.size + MAX_CODE),
     TOOL_RESULT: (TOOL_HEAD.size, TOOL_HEAD.size + MAX_OUTCOME),
     SIGNAL: (SIGNAL_BODY.size, SIGNAL_BODY.size),
-    RETIRE: (0, 0),
     FILE: (0, MAX_FILE_PIECE + (64 << 10)),
 }
 _NOT_LEGAL = (1, 0)  # no length is

@@ -66,9 +66,9 @@ class Channel:
         """The socket's descriptor."""
         return self._sock.fileno()
 
-    def close(self) -> None:
-        """Closes this end."""
-        self._sock.close()
+    def forget(self) -> None:
+        """Lets go of a descriptor that has been closed already."""
+        self._sock.detach()
 
     def send(self, kind: int, *parts: bytes) -> None:
         """Sends one frame whole; blocks while the supervisor is busy."""

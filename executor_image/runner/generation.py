@@ -42,6 +42,7 @@ class Generation:
         self._channel = channel
         self._interpreter = Interpreter(setup["import_rules"])
         self._calls = Calls(channel, b"")
+        self._checkpoint = 0  # pid of the copy made last
         self._interruptible = False
         self._nonce = b""
         self._prepare_namespace(setup)
@@ -66,13 +67,12 @@ class Generation:
     # ------------------------------------------------------------------------------------------------- commands
 
     def serve(self) -> NoReturn:
-        """Obeys the supervisor until it is gone or says to retire."""
+        """Obeys the supervisor until it is gone."""
         commands: dict[int, Callable[[bytes], None]] = {
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
             frames.SIGNAL: _signal_head,
             frames.FILE: lambda body: self._channel.send(frames.FILE_REPLY, files.handle(body)),
-            frames.RETIRE: lambda _: os._exit(0),
         }
         try:
             while True:
@@ -86,7 +86,7 @@ class Generation:
 
     def _fork(self, body: bytes) -> None:
         (number,) = frames.U32.unpack(body)
-        theirs = self._channel.take_fd()
+        ours, theirs = self._channel.fileno(), socket.socket(fileno=self._channel.take_fd())
         _reap()
         _collect(number)
         try:
@@ -94,18 +94,30 @@ class Generation:
         except OSError:  # the pids or the memory limit
             pid = -1
         if pid == 0:
-            self._become_checkpoint(theirs)
+            os.close(ours)
+            theirs.recv(1, socket.MSG_PEEK)  # waits here: each further line would copy pages of a copy never needed
+            self._wake_up(theirs)
             return
-        os.close(theirs)
+        theirs.close()
+        if pid > 0:
+            self._drop_checkpoint()
+            self._checkpoint = pid
         self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid))
         if not self._channel.readable():  # else somebody waits already
             self._interpreter.rehearse()
         _forget_peak_memory()
 
-    def _become_checkpoint(self, fd: int) -> None:
-        self._channel.close()
-        self._channel = Channel(socket.socket(fileno=fd))
+    def _wake_up(self, sock: socket.socket) -> None:
+        """This copy is needed after all."""
+        self._channel.forget()
+        self._channel = Channel(sock)
         self._calls = Calls(self._channel, b"")
+        self._checkpoint = 0
+
+    def _drop_checkpoint(self) -> None:
+        if self._checkpoint:
+            with suppress(ProcessLookupError):  # the supervisor had everything else killed
+                os.kill(self._checkpoint, signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------------- executing
 

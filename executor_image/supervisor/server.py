@@ -58,19 +58,11 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
                 await session.ready
             await context.write(pb.ExecutorMessage(ready=proc.facts(self._runner.uid, platform.python_version())))
             self._lease.cancel()
-            await self._converse(session, context)
+            await _converse(session, context)
         except HostViolation as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
             end()
-
-    async def _converse(self, session: Session, context: Any) -> None:
-        writer = asyncio.create_task(_write(session, context))
-        try:
-            while (message := await context.read()) is not grpc.aio.EOF:
-                session.handle(message)
-        finally:
-            writer.cancel()
 
     async def _prove(self, context: Any) -> pb.Open:
         """Each side shows that it knows the token, and only then anything is done."""
@@ -98,6 +90,15 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
     async def _refuse(self, context: Any, code: grpc.StatusCode, why: str) -> None:
         asyncio.get_running_loop().call_later(1.0, end)  # time for the status to reach the host
         await context.abort(code, why)
+
+
+async def _converse(session: Session, context: Any) -> None:
+    writer = asyncio.create_task(_write(session, context))
+    try:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            session.handle(message)
+    finally:
+        writer.cancel()
 
 
 async def _write(session: Session, context: Any) -> None:

@@ -189,8 +189,7 @@ class ForkTree:
 
     def _let_go(self) -> None:
         if self.checkpoint:
-            self.retired = self.checkpoint.pid
-            self.checkpoint.send(frames.RETIRE)
+            self.retired = self.checkpoint.pid  # the head has killed it
             self.checkpoint.close()
 
 
