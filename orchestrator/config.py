@@ -110,7 +110,7 @@ class Config:
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # no file, no UTF-8, no TOML, an int of too many digits
         raise ConfigError(f"settings file {file}: {error}") from None
 
 
@@ -150,9 +150,20 @@ def _convert(name: str, value: Any, kind: str) -> Any:
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
             return str(value)
         raise ConfigError(f"{name} must be text, not {value!r}")
+    return _number(name, value, whole=kind == "int")
+
+
+def _number(name: str, value: Any, whole: bool) -> float:
     if isinstance(value, bool):
         raise ConfigError(f"{name} must be a number, not {value!r}")
     try:
-        return int(value) if kind == "int" else float(value)
+        number = float(value)
+        if not whole:
+            return number
+        if number.is_integer():
+            return int(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be a number, not {value!r}") from None
+        pass
+    except OverflowError:  # an int beyond every float; it may have too many digits to be shown
+        raise ConfigError(f"{name} must be a number of a reasonable size") from None
+    raise ConfigError(f"{name} must be a number{', whole' if whole else ''}, not {value!r}")

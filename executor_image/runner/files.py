@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 
-from executor_image.frames import MAX_FILE_PIECE, MAX_FILES
+from executor_image.frames import MAX_FILE_PIECE, MAX_FILES, MAX_OUTCOME
 from executor_image.runner.protowire import chunk, unsigned
 
 WORKSPACE = "/workspace"
@@ -29,7 +29,7 @@ def handle(body: bytes) -> bytes:
                 return b""
             case _:
                 return b"".join(_list())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return chunk(3, text.encode("utf-8", "replace") or b"failed")
 
@@ -45,10 +45,10 @@ def _open_folder(parts: list[str], make: bool) -> int:
     """Walks down one component at a time, so a link on the way is refused and not followed."""
     folder = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY)
     for part in parts:
-        if make:
-            with suppress(FileExistsError):
-                os.mkdir(part, 0o700, dir_fd=folder)
         try:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=folder)
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _SAFE, dir_fd=folder)
         finally:
             os.close(folder)
@@ -84,10 +84,13 @@ def _write(path: str, data: bytes, append: bool) -> None:
 
 
 def _list() -> Iterator[bytes]:
+    total = 0
     for count, (path, size) in enumerate(_walk(WORKSPACE, "", 0)):
-        if count >= MAX_FILES:
+        entry = chunk(2, chunk(1, os.fsencode(path)), unsigned(2, size))
+        total += len(entry)
+        if count >= MAX_FILES or total > MAX_OUTCOME:
             return
-        yield chunk(2, chunk(1, os.fsencode(path)), unsigned(2, size))
+        yield entry
 
 
 def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, int]]:

@@ -6,11 +6,14 @@ An action is compiled as a notebook cell is: the last expression is its value, `
 from __future__ import annotations
 
 import ast
+import io
+import json
 import linecache
 import sys
 import traceback
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from executor_image import frames
@@ -19,7 +22,8 @@ from executor_image.runner.protowire import chunk
 from executor_image.runner.values import encode_result, safe_repr
 
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-_REHEARSAL = "x = [str(i) for i in range(9)]\n{'x': x}"
+_CO_COROUTINE = 0x80  # of a code object with a top-level await; see the inspect module
+_REHEARSAL = "x = [[i, i + 1] for i in (1, 2)]\n{'x': f'{x}'}"  # no builtins: user code may have replaced them
 _MAX_FRAMES = 20  # of a traceback; a recursion's thousand equal lines help nobody
 _MIME_METHODS = (
     ("text/html", "_repr_html_"),
@@ -59,27 +63,26 @@ class Interpreter:
         try:
             source = code.decode("utf-8", "surrogatepass")
             # Kept for tracebacks, also of functions that are called executions later.
-            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-            return frames.OUTCOME_OK, around(lambda: self._run(source, name))  # type: ignore[return-value]
+            # Lines as Python's tokenizer counts them, which str.splitlines does not.
+            linecache.cache[name] = (len(source), None, list(io.StringIO(source, newline=None)), name)
+            outcome = around(lambda: self._run(source, name, self.namespace))
+            return frames.OUTCOME_OK, outcome  # type: ignore[return-value]
         except FinalAnswer:
             return frames.OUTCOME_OK, b""
         except ImportNotAllowed as error:
-            return frames.OUTCOME_IMPORT_DENIED, _failure(error, name)
+            return frames.OUTCOME_IMPORT_DENIED, _failure(error)
         except BaseException as error:  # noqa: BLE001 — the user's own exceptions, SystemExit and KeyboardInterrupt among them
-            return frames.OUTCOME_ERROR, _failure(error, name)
+            return frames.OUTCOME_ERROR, _failure(error)
 
     def rehearse(self) -> None:
         """Walks the path of an action once, with nothing of the user's, while nobody waits.
 
         After a fork each page is copied when it is first written to; these are the pages that every action needs.
         """
-        kept, self._main = self._main, types.ModuleType("__main__")
-        try:
-            self._run(_REHEARSAL, "<rehearsal>")
-        finally:
-            self._main = kept
+        with suppress(Exception):  # user code may have broken what an action needs; the next one will say so
+            self._run(_REHEARSAL, "<rehearsal>", {"__builtins__": {}})
 
-    def _run(self, source: str, name: str) -> bytes:
+    def _run(self, source: str, name: str, namespace: dict[str, Any]) -> bytes:
         tree = _parse(source, name)
         if "import" in source:
             check_source(tree, self._allowlist)
@@ -87,19 +90,32 @@ class Interpreter:
         if isinstance(last, ast.Expr):
             tree.body.pop()
         self._guard.install()
-        self._exec(compile(tree, name, "exec", _FLAGS, dont_inherit=True))
-        if not isinstance(last, ast.Expr):
-            return b""
-        value = self._exec(compile(ast.Expression(last.value), name, "eval", _FLAGS, dont_inherit=True))
+        parts = [compile(tree, name, "exec", _FLAGS, dont_inherit=True)]
+        if isinstance(last, ast.Expr):
+            parts.append(compile(ast.Expression(last.value), name, "eval", _FLAGS, dont_inherit=True))
+        value = _evaluate(parts, namespace)
         return b"" if value is None else _describe(value)
 
-    def _exec(self, code: types.CodeType) -> object:
-        value = eval(code, self.namespace)
-        if not code.co_flags & (0x80 | 0x200):  # CO_COROUTINE, CO_ASYNC_GENERATOR: a top-level await
-            return value
+
+def _evaluate(parts: list[types.CodeType], namespace: dict[str, Any]) -> object:
+    """Runs the parts one after the other; the value of the last. With a top-level await, all in one event loop."""
+    if any(part.co_flags & _CO_COROUTINE for part in parts):
         import asyncio  # slow to import, and only needed here
 
-        return asyncio.run(value)
+        return asyncio.run(_evaluate_async(parts, namespace))
+    value = None
+    for part in parts:
+        value = eval(part, namespace)
+    return value
+
+
+async def _evaluate_async(parts: list[types.CodeType], namespace: dict[str, Any]) -> object:
+    value = None
+    for part in parts:
+        value = eval(part, namespace)
+        if part.co_flags & _CO_COROUTINE:
+            value = await value
+    return value
 
 
 def _parse(source: str, name: str) -> ast.Module:
@@ -135,31 +151,36 @@ def _display(value: object, method: str) -> bytes:
     if hasattr(type(value), method):
         try:
             shown = getattr(value, method)()
+            if isinstance(shown, (dict, list)):
+                shown = json.dumps(shown)
         except Exception:  # noqa: BLE001 — a display method is user code; a value without a picture is still a value
             return b""
-    if isinstance(shown, (dict, list)):
-        import json
-
-        shown = json.dumps(shown)
-    return _bytes(shown) if isinstance(shown, str) else shown if isinstance(shown, bytes) else b""
+    return _bytes(shown) if type(shown) is str else shown if type(shown) is bytes else b""
 
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _failure(error: BaseException, name: str) -> bytes:
-    """The serialised Outcome of an exception, its traceback trimmed to the user's own frames."""
+def _failure(error: BaseException) -> bytes:
+    """The serialised Outcome of an exception. An exception is a user's object: anything of it may raise or lie."""
     try:
-        message = str(error)
+        kind, message, trace = _told(error)
+    except BaseException:  # noqa: BLE001 — whatever it raises must not get past the action that raised it
+        kind, message, trace = "Exception", "<what was raised cannot be shown>", ""
+    return chunk(4, chunk(1, _bytes(kind)), chunk(2, _bytes(message)), chunk(3, _bytes(trace)))
+
+
+def _told(error: BaseException) -> tuple[str, str, str]:
+    try:
+        message = "".join((str(error),))  # joined, an exact str: a subclass could lie about its length
     except Exception:  # noqa: BLE001 — str of a user's exception is user code
         message = "<the exception's text could not be made>"
     if isinstance(error, MemoryError) and not message:
         message = "the code needs more memory than this sandbox has"
     message = message[: frames.MAX_TEXT // 8]
-    kind = type(error).__name__[:200]
-    trace = _traceback(error, kind, message)[: frames.MAX_TEXT // 4]
-    return chunk(4, chunk(1, _bytes(kind)), chunk(2, _bytes(message)), chunk(3, _bytes(trace)))
+    kind = type.__dict__["__name__"].__get__(type(error))[:200]  # past a metaclass that has its own
+    return kind, message, _traceback(error, kind, message)[: frames.MAX_TEXT // 4]
 
 
 def _traceback(error: BaseException, kind: str, message: str) -> str:

@@ -77,6 +77,7 @@ class _Bytes(io.RawIOBase):
         return True
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        content = memoryview(data).tobytes()  # any buffer, counted in bytes
         self._text.flush()
-        self._text.send_bytes(bytes(data))
-        return len(data)
+        self._text.send_bytes(content)
+        return len(content)

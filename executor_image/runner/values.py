@@ -20,7 +20,12 @@ MAX_DEPTH = 32  # levels of containers; each is two of protobuf's 100
 MAX_NODES = 100_000
 MAX_INT_BYTES = 512
 MAX_DECIMAL_CHARS = 1000
+MAX_EXPONENT_CHARS = 13  # a sign and twelve digits
 MAX_OPAQUE_REPR = 2048
+# Hashes of text and bytes are seeded; those of everything else can be chosen to collide, and then a set costs the host
+# the square of its size: half a second for this many.
+MAX_ODD_KEYS = 10_000
+_PLAIN_KEYS = (str, bytes, type(None), bool)
 _FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 DTYPES = frozenset(("bool", *_FLOATS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))))
 
@@ -29,12 +34,16 @@ class NotPortable(TypeError):
     """A value cannot leave the sandbox; the message names the type and the path of the part that cannot."""
 
 
+class TooLarge(NotPortable):
+    """The value as a whole is over a budget."""
+
+
 def safe_repr(value: object, limit: int) -> str:
     """``repr(value)``, cut to ``limit`` characters; what to show instead if it raises."""
     try:
-        text = repr(value)
+        text = "".join((repr(value),))  # joined, an exact str: a subclass could lie about its length
     except Exception as error:  # noqa: BLE001 — a repr is user code: what it raises is shown, and fails nothing
-        text = f"<{type(value).__name__} object; its repr raised {type(error).__name__}>"
+        text = f"<{_type_name(value)} object; its repr raised {_type_name(error)}>"
     return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
 
 
@@ -43,8 +52,10 @@ def _text(value: str) -> bytes:
 
 
 def _type_name(value: object) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    # Asked of ``type`` itself: a metaclass can have properties of these names.
+    name: str = type.__dict__["__qualname__"].__get__(type(value))
+    module = type.__dict__["__module__"].__get__(type(value))
+    return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
 
 
 class Encoder:
@@ -54,40 +65,66 @@ class Encoder:
         self._strict = strict
         self._nodes = 0
         self._bytes = 0
+        self._odd_keys = 0
 
     def value(self, value: object, path: str, depth: int = 0) -> bytes:
         """One serialised Value."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise NotPortable(f"{path}: more than {MAX_NODES:,} values in one")
+            raise TooLarge(f"{path}: more than {MAX_NODES:,} values in one")
         if depth > MAX_DEPTH:
-            raise NotPortable(f"{path}: nested deeper than {MAX_DEPTH} levels")
+            raise TooLarge(f"{path}: nested deeper than {MAX_DEPTH} levels")
         before = self._nodes
-        encode = _ENCODERS.get(type(value)) or _special(value)
-        encoded = encode(self, value, path, depth) if encode else self._opaque(value, path)
+        encoded = self._encoded(value, path, depth)
         if self._nodes == before:  # a leaf: what a container holds has been counted already
             self._bytes += len(encoded)
-        if self._bytes > MAX_VALUE:
-            raise NotPortable(f"{path}: larger than {MAX_VALUE:,} bytes")
+        # The sum of the leaves stops a large value early, the length of the whole is exact.
+        if max(self._bytes, len(encoded)) > MAX_VALUE:
+            raise TooLarge(f"{path}: larger than {MAX_VALUE:,} bytes")
         return encoded
+
+    def _encoded(self, value: object, path: str, depth: int) -> bytes:
+        encode = _ENCODERS.get(type(value)) or _special(value) or _refuse
+        try:
+            return encode(self, value, path, depth)
+        except TooLarge:
+            raise
+        except NotPortable:
+            if self._strict:
+                raise
+            return opaque(value)
 
     def items(self, values: Iterable[object], path: str, depth: int) -> bytes:
         """The body of a ValueList."""
         return b"".join(chunk(1, self.value(v, f"{path}[{i}]", depth + 1)) for i, v in enumerate(values))
 
+    def members(self, values: Iterable[object], path: str, depth: int) -> bytes:
+        """The body of the ValueList of a set."""
+        members = list(values)
+        self._count_odd_keys(members, path)
+        return self.items(members, path, depth)
+
     def pairs(self, value: dict[Any, Any], path: str, depth: int) -> bytes:
         """The body of Pairs."""
+        items = list(
+            collections.OrderedDict.items(value) if type(value) is collections.OrderedDict else dict.items(value)
+        )
+        self._count_odd_keys([key for key, _ in items], path)
         out = []
-        for key, item in dict.items(value):
+        for key, item in items:
             at = f"{path}[{safe_repr(key, 40)}]"
             pair = chunk(1, self.value(key, f"{at} (the key)", depth + 1)) + chunk(2, self.value(item, at, depth + 1))
             out.append(chunk(1, pair))
         return b"".join(out)
 
-    def _opaque(self, value: object, path: str) -> bytes:
-        if self._strict:
-            raise NotPortable(f"{path} is of type {_type_name(value)}, which cannot leave the sandbox")
-        return opaque(value)
+    def _count_odd_keys(self, keys: list[object], path: str) -> None:
+        self._odd_keys += sum(type(key) not in _PLAIN_KEYS for key in keys)
+        if self._odd_keys > MAX_ODD_KEYS:
+            raise TooLarge(f"{path}: more than {MAX_ODD_KEYS:,} set members and keys that are neither text nor bytes")
+
+
+def _refuse(_: Encoder, value: object, path: str, __: int) -> bytes:
+    raise NotPortable(f"{path} is of type {_type_name(value)}, which cannot leave the sandbox")
 
 
 def opaque(value: object) -> bytes:
@@ -110,14 +147,15 @@ def _int(_: Encoder, value: int, path: str, __: int) -> bytes:
 
 def _decimal(_: Encoder, value: Decimal, path: str, __: int) -> bytes:
     text = str(value)
-    if len(text) > MAX_DECIMAL_CHARS:
-        raise NotPortable(f"{path}: a Decimal of {len(text):,} characters; at most {MAX_DECIMAL_CHARS:,} can travel")
+    if len(text) > MAX_DECIMAL_CHARS or len(text.partition("E")[2]) > MAX_EXPONENT_CHARS:
+        raise NotPortable(f"{path}: a Decimal of more than {MAX_DECIMAL_CHARS:,} characters, or with a huge exponent")
     return chunk(17, text.encode())
 
 
 def _aware_iso(value: datetime.datetime | datetime.time) -> bytes:
     # A tzinfo subclass is user code: only the standard library's travel, as the offset they give.
-    if value.tzinfo is not None and type(value.tzinfo).__module__ not in ("datetime", "zoneinfo"):
+    zone_info = getattr(sys.modules.get("zoneinfo"), "ZoneInfo", datetime.timezone)
+    if value.tzinfo is not None and type(value.tzinfo) not in (datetime.timezone, zone_info):
         value = value.replace(tzinfo=None)
     return value.isoformat().encode()
 
@@ -140,10 +178,10 @@ _ENCODERS: dict[type, _Encode] = {
     bytearray: lambda e, v, p, d: chunk(7, bytes(v)),
     list: _sequence(8),
     collections.deque: _sequence(8),
-    range: _sequence(8),
     tuple: _sequence(9),
-    set: _sequence(10),
-    frozenset: _sequence(11),
+    range: _sequence(9),  # can be a key, so it becomes what can be one
+    set: lambda e, v, p, d: chunk(10, e.members(v, p, d)),
+    frozenset: lambda e, v, p, d: chunk(11, e.members(v, p, d)),
     dict: lambda e, v, p, d: chunk(12, e.pairs(v, p, d)),
     collections.OrderedDict: lambda e, v, p, d: chunk(12, e.pairs(v, p, d)),
     collections.defaultdict: lambda e, v, p, d: chunk(12, e.pairs(v, p, d)),
@@ -159,16 +197,23 @@ _ENCODERS: dict[type, _Encode] = {
 
 def _special(value: object) -> _Encode | None:
     """Encoders for what is known by more than its exact type: named tuples and numpy's own types."""
-    if isinstance(value, tuple) and type(value).__bases__ == (tuple,) and hasattr(type(value), "_fields"):
+    kind = type(value)
+    if type.__dict__["__bases__"].__get__(kind) == (tuple,) and "_fields" in type.__dict__["__dict__"].__get__(kind):
         return lambda e, v, p, d: chunk(9, e.items(tuple.__iter__(v), p, d))
     numpy: Any = sys.modules.get("numpy")
-    if numpy is None or type(value).__module__ != "numpy":
-        return None
-    if type(value) is getattr(numpy, "ndarray", None):
+    if numpy is None or getattr(numpy, type.__dict__["__name__"].__get__(kind), None) is not kind:
+        return None  # of no class of numpy's own
+    if kind is numpy.ndarray:
         return _ndarray
-    if isinstance(value, getattr(numpy, "generic", ())):
-        return lambda e, v, p, d: e.value(v.item(), p, d) if type(v.item()) in _ENCODERS else opaque(v)
-    return None
+    return _numpy_scalar if issubclass(kind, numpy.generic) else None
+
+
+def _numpy_scalar(encoder: Encoder, value: Any, path: str, depth: int) -> bytes:
+    item = value.item()
+    is_time = type(value).__name__ in ("datetime64", "timedelta64")
+    if type(item) not in _ENCODERS or (is_time and type(item) is int):  # too fine for datetime: its unit would be lost
+        _refuse(encoder, value, path, depth)
+    return _ENCODERS[type(item)](encoder, item, path, depth)
 
 
 def _ndarray(encoder: Encoder, value: Any, path: str, _: int) -> bytes:
@@ -188,7 +233,7 @@ def encode_result(value: object) -> bytes:
     """Any value for the host: parts that cannot travel become Opaque, and the whole if it is too large or deep."""
     try:
         return Encoder(strict=False).value(value, "value")
-    except (NotPortable, RecursionError, RuntimeError):  # RuntimeError: a container that changes while it is walked
+    except Exception:  # noqa: BLE001 — over a budget, or changed by a thread while it was walked
         return opaque(value)
 
 
@@ -204,7 +249,10 @@ def encode_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> byt
         chunk(1, chunk(1, encoder.value(k, "name")), chunk(2, encoder.value(v, f"argument {k}")))
         for k, v in kwargs.items()
     )
-    return chunk(1, positional) + chunk(2, keyword)
+    encoded = chunk(1, positional) + chunk(2, keyword)
+    if len(encoded) > MAX_VALUE:
+        raise TooLarge(f"the arguments are larger than {MAX_VALUE:,} bytes together")
+    return encoded
 
 
 # ------------------------------------------------------------------------------- from the host, which is trusted

@@ -48,20 +48,24 @@ class CappedOutput:
         if text:
             self._tail.append((stream, text))
             self._tail_size += max(MIN_CHARGE, len(text))
-            while self._tail_size > self._tail_cap and len(self._tail) > 1:
-                self._drop(self._tail.popleft()[1])
+            while (excess := self._tail_size - self._tail_cap) > 0:
+                self._drop_oldest(excess)
 
-    def _drop(self, text: bytes) -> None:
+    def _drop_oldest(self, excess: int) -> None:
+        """Drops the oldest piece, or only as much of it as is too much."""
+        stream, text = self._tail.popleft()
         self._tail_size -= max(MIN_CHARGE, len(text))
-        self.dropped += len(text)
+        rest = text[excess:] if len(text) - excess >= MIN_CHARGE else b""
+        self.dropped += len(text) - len(rest)
+        if rest:
+            self._tail.appendleft((stream, rest))
+            self._tail_size += len(rest)
 
     def finish(self) -> None:
         """Passes the tail on, the gap before it marked."""
         before = self.dropped
         for stream, text in self._tail:
-            cut = max(0, len(text) - self._tail_cap)  # one piece alone may be larger than the tail
-            self.dropped += cut
-            self._emit(stream, text[cut:], before + cut)
+            self._emit(stream, text, before)
             before = 0
         self._tail.clear()
 

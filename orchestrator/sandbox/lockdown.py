@@ -181,4 +181,5 @@ class Owner:
 def owner_is_alive(label: str) -> bool:
     """True if the process that a label names still runs."""
     pid = label.partition(":")[0]
-    return pid.isdigit() and str(Owner.of(int(pid))) == label
+    is_a_pid = pid.isascii() and pid.isdigit() and len(pid) <= 10  # whoever may make containers writes labels as well
+    return is_a_pid and str(Owner.of(int(pid))) == label

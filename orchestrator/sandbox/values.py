@@ -10,9 +10,10 @@ import datetime
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 from executor_api.v1 import executor_pb2 as pb
@@ -25,6 +26,14 @@ MAX_NODES = 100_000
 MAX_BYTES = 2 << 20
 MAX_INT_BYTES = 512
 MAX_DECIMAL_CHARS = 1000
+# Hashes of text and bytes are seeded. That of a number, or of a tuple or frozenset of numbers, is no secret: hostile code
+# can choose keys that collide, and then a set or dict takes time that grows with the square of their number. Two bounds
+# on a value keep that to a second. Keys of the same hash are compared part by part: no more comparisons than
+MAX_COMPARISONS = 1 << 22
+DECIMAL_WEIGHT = 32  # comparisons of two ints that take as long as one of a Decimal with a long int
+# and keys whose different hashes lead to the same places of the table take n²/4 steps of a nanosecond: no more keys than
+MAX_ODD_KEYS = 50_000  # (the runner sends fewer)
+_SEEDED = (str, bytes, bool, type(None))
 # Bytes of one item, for each dtype that can travel.
 _ITEM_SIZES = (
     dict.fromkeys(("bool", "int8", "uint8"), 1)
@@ -82,11 +91,11 @@ def decode_message(message: pb.Value) -> Any:
 def decode_arguments(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of a tool call."""
     message = _parse(pb.Arguments, data, MAX_BYTES * 2)
-    decoder = _Decoder()
-    keyword = decoder.pairs(message.keyword, 0)
-    if not all(isinstance(name, str) for name in keyword):
+    if not all(pair.key.WhichOneof("kind") == "text" for pair in message.keyword.items):
         raise ProtocolViolation("a keyword argument whose name is no text")
-    return tuple(decoder.items(message.positional, 0)), keyword
+    decoder = _Decoder()
+    # Depth -1: the list of arguments is no level of theirs.
+    return tuple(decoder.items(message.positional, -1)), decoder.pairs(message.keyword, -1)
 
 
 def _parse(kind: Any, data: bytes, limit: int) -> Any:
@@ -103,13 +112,17 @@ def _text(data: bytes) -> str:
 
 
 class _Decoder:
-    """Counts nodes over one value."""
+    """Counts nodes, keys and their collisions over one value."""
 
     def __init__(self) -> None:
         self._nodes = 0
+        self._weight = 0  # of the nodes so far: what comparing each of them once costs
+        self._odd_keys = 0
+        self._comparisons = 0
 
     def value(self, message: pb.Value, depth: int) -> Any:
         self._nodes += 1
+        self._weight += 1
         if self._nodes > MAX_NODES + 1000 or depth > MAX_DEPTH:
             raise ProtocolViolation("a value that is too deep or has too many parts")
         kind = message.WhichOneof("kind")
@@ -122,7 +135,21 @@ class _Decoder:
         return [self.value(item, depth + 1) for item in message.items]
 
     def pairs(self, message: pb.Pairs, depth: int) -> dict[Any, Any]:
-        return {self.value(pair.key, depth + 1): self.value(pair.value, depth + 1) for pair in message.items}
+        keys = self.keys([pair.key for pair in message.items], depth)
+        return dict(zip(keys, (self.value(pair.value, depth + 1) for pair in message.items), strict=True))
+
+    def keys(self, messages: Sequence[pb.Value], depth: int) -> list[Any]:
+        """Elements of a set or keys of a dict, which can be made of them in bounded time."""
+        keys, weights = [], []
+        for message in messages:
+            before = self._weight
+            keys.append(self.value(message, depth + 1))
+            weights.append(self._weight - before)
+        self._odd_keys += sum(type(key) not in _SEEDED for key in keys)
+        self._comparisons += _comparisons(keys, weights, messages)
+        _require(self._odd_keys <= MAX_ODD_KEYS, f"more than {MAX_ODD_KEYS:,} keys that are neither text nor bytes")
+        _require(self._comparisons <= MAX_COMPARISONS, "too many keys of the same hash")
+        return keys
 
     def _build(self, kind: str | None, part: Any, depth: int) -> Any:
         match kind:
@@ -140,9 +167,9 @@ class _Decoder:
             case "tuple":
                 return tuple(self.items(part, depth))
             case "set":
-                return set(self.items(part, depth))
+                return set(self.keys(part.items, depth))
             case "frozen_set":
-                return frozenset(self.items(part, depth))
+                return frozenset(self.keys(part.items, depth))
             case "dict":
                 return self.pairs(part, depth)
             case "datetime":
@@ -154,6 +181,7 @@ class _Decoder:
             case "timedelta":
                 return datetime.timedelta(part.days, part.seconds, part.microseconds)
             case "decimal":
+                self._weight += DECIMAL_WEIGHT - 1
                 _require(len(part) <= MAX_DECIMAL_CHARS and bool(_DECIMAL.fullmatch(_text(part))), "not a number")
                 return Decimal(_text(part))
             case "complex":
@@ -169,6 +197,19 @@ class _Decoder:
 def _require(condition: bool, why: str) -> None:
     if not condition:
         raise ValueError(why)
+
+
+def _comparisons(keys: list[Any], weights: list[int], messages: Sequence[pb.Value]) -> int:
+    """At most so many comparisons of parts it takes to tell these keys from each other."""
+    hashes = list(map(hash, keys))
+    order = sorted(range(len(keys)), key=hashes.__getitem__)  # sorted, as a dict of them is what is to be prevented
+    total = 0
+    for _, group in groupby(order, key=hashes.__getitem__):
+        sharing = list(group)
+        if len(sharing) > 1:  # the same key many times is compared once each: only different ones count
+            different = {messages[i].SerializeToString(): weights[i] for i in sharing}
+            total += sum(different.values()) ** 2 if len(different) > 1 else 0
+    return total
 
 
 def _array(part: pb.NDArray) -> NDArray:
@@ -232,8 +273,15 @@ class _Encoder:
 
     def _pairs(self, value: dict[Any, Any], path: str, depth: int) -> Iterator[pb.Pair]:
         for key, item in value.items():
-            at = f"{path}[{str(key)[:40]!r}]"
+            at = f"{path}[{_shown(key)}]"
             yield pb.Pair(key=self.value(key, f"{at} (the key)", depth + 1), value=self.value(item, at, depth + 1))
+
+
+def _shown(key: object) -> str:
+    try:
+        return repr(str(key)[:40])
+    except Exception:  # noqa: BLE001 — a class of the program's own, or an int of too many digits: the path says less
+        return f"<{type(key).__name__}>"
 
 
 def _scalar(value: object, path: str) -> pb.Value | None:
@@ -260,7 +308,7 @@ def _scalar(value: object, path: str) -> pb.Value | None:
             parts = pb.Timedelta(days=value.days, seconds=value.seconds, microseconds=value.microseconds)
             return pb.Value(timedelta=parts)
         case Decimal():
-            return pb.Value(decimal=str(value).encode())
+            return _decimal(value, path)
         case complex():
             return pb.Value(complex=pb.Complex(real=value.real, imag=value.imag))
         case NDArray():
@@ -272,10 +320,20 @@ def _scalar(value: object, path: str) -> pb.Value | None:
 def _integer(value: int, path: str) -> pb.Value:
     if -(1 << 63) <= value < 1 << 63:
         return pb.Value(integer=value)
-    size = value.bit_length() // 8 + 1
+    size = (~value if value < 0 else value).bit_length() // 8 + 1  # in two's complement, with its sign
     if size > MAX_INT_BYTES:
-        raise ValueNotPortable(f"{path}: an int of {value.bit_length():,} bits; at most {MAX_INT_BYTES * 8} can travel")
+        raise ValueNotPortable(
+            f"{path}: an int of {value.bit_length():,} bits; at most {MAX_INT_BYTES * 8 - 1:,} can travel"
+        )
     return pb.Value(big_integer=value.to_bytes(size, "little", signed=True))
+
+
+def _decimal(value: Decimal, path: str) -> pb.Value:
+    text = str(value)
+    if len(text) > MAX_DECIMAL_CHARS:
+        most = f"at most {MAX_DECIMAL_CHARS:,} can travel"
+        raise ValueNotPortable(f"{path}: a Decimal of {len(text):,} characters; {most}")
+    return pb.Value(decimal=text.encode())
 
 
 def _numpy(value: Any, path: str) -> pb.Value | None:
@@ -285,6 +343,8 @@ def _numpy(value: Any, path: str) -> pb.Value | None:
         return None
     if isinstance(value, numpy.generic):
         item = value.item()
+        if isinstance(value, (numpy.datetime64, numpy.timedelta64)):  # finer than Python's or NaT: a number, or None
+            return _scalar(item, path) if isinstance(item, (datetime.date, datetime.timedelta)) else None
         return None if isinstance(item, numpy.generic) else _scalar(item, path)
     if value.dtype.name not in _ITEM_SIZES:
         raise ValueNotPortable(f"{path}: a numpy array of dtype {value.dtype}, which cannot enter the sandbox")

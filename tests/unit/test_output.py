@@ -138,7 +138,7 @@ pieces_of_text = st.lists(st.tuples(st.sampled_from([OUT, ERR]), st.binary(min_s
 
 
 @few
-@given(st.integers(2, 3000), pieces_of_text)
+@given(st.integers(1024, 4096), pieces_of_text)  # 1 KiB is the least that Limits allows
 def test_no_more_than_the_cap_is_kept_and_every_other_byte_is_counted(
     cap: int, pieces: list[tuple[int, bytes]]
 ) -> None:
@@ -150,7 +150,7 @@ def test_no_more_than_the_cap_is_kept_and_every_other_byte_is_counted(
 
 
 @few
-@given(st.integers(2, 3000), pieces_of_text)
+@given(st.integers(1024, 4096), pieces_of_text)  # 1 KiB is the least that Limits allows
 def test_what_is_kept_is_the_beginning_and_the_end_in_order(cap: int, pieces: list[tuple[int, bytes]]) -> None:
     _, emitted = capped(cap, pieces)
     written = [(stream, byte) for stream, text in pieces for byte in text]
@@ -163,7 +163,7 @@ def test_what_is_kept_is_the_beginning_and_the_end_in_order(cap: int, pieces: li
 
 
 @few
-@given(st.integers(2, 3000), pieces_of_text)
+@given(st.integers(1024, 4096), pieces_of_text)  # 1 KiB is the least that Limits allows
 def test_the_head_is_passed_on_at_once(cap: int, pieces: list[tuple[int, bytes]]) -> None:
     emitted: Emitted = []
     output = CappedOutput(cap, lambda stream, text, dropped: emitted.append((stream, text, dropped)))
