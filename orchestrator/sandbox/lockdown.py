@@ -6,6 +6,7 @@ Terms are the Engine API's own (``POST /containers/create``). Numbers in bracket
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -150,6 +151,9 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
     }
 
 
+_OWNER = re.compile(r"(?P<pid>[0-9]{1,10}):[0-9]+:(?P<boot>[0-9a-f-]+):(?P<namespace>[0-9]+)")
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """A process, told apart from a later one with the same pid and from one before the last boot."""
@@ -157,6 +161,7 @@ class Owner:
     pid: int
     started: str  # clock ticks after boot
     boot: str
+    namespace: str  # of pids: an orchestrator in a container of its own counts its own
 
     @classmethod
     def of(cls, pid: int) -> Owner | None:
@@ -165,21 +170,28 @@ class Owner:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 started = file.read().rpartition(b")")[2].split()[19].decode()
             with open("/proc/sys/kernel/random/boot_id") as file:
-                return cls(pid, started, file.read().strip())
+                return cls(pid, started, file.read().strip(), _pid_namespace())
         except (OSError, IndexError):
             return None
 
     @classmethod
     def me(cls) -> Owner:
         """This process."""
-        return cls.of(os.getpid()) or cls(os.getpid(), "0", "unknown")
+        return cls.of(os.getpid()) or cls(os.getpid(), "0", "unknown", _pid_namespace())
 
     def __str__(self) -> str:
-        return f"{self.pid}:{self.started}:{self.boot}"
+        return f"{self.pid}:{self.started}:{self.boot}:{self.namespace}"
+
+
+def _pid_namespace() -> str:
+    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
 
 
 def owner_is_alive(label: str) -> bool:
-    """True if the process that a label names still runs."""
-    pid = label.partition(":")[0]
-    is_a_pid = pid.isascii() and pid.isdigit() and len(pid) <= 10  # whoever may make containers writes labels as well
-    return is_a_pid and str(Owner.of(int(pid))) == label
+    """True if the process that a label names still runs, or may: one of another pid namespace cannot be looked for."""
+    match = _OWNER.fullmatch(label)  # whoever may make containers writes labels as well
+    if match is None:
+        return False
+    if match["namespace"] != _pid_namespace():
+        return match["boot"] == Owner.me().boot  # then its deadline will do
+    return str(Owner.of(int(match["pid"]))) == label

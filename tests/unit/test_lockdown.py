@@ -205,9 +205,15 @@ def test_this_process_is_alive_and_one_like_it_is_not() -> None:
     for other in (
         dataclasses.replace(me, started=str(int(me.started) + 1)),  # a later process with the same pid
         dataclasses.replace(me, boot="11111111-2222-3333-4444-555555555555"),  # one before the last boot
-        dataclasses.replace(me, pid=os.getppid()),
+        dataclasses.replace(me, pid=1),
     ):
         assert not owner_is_alive(str(other))
+
+
+def test_one_in_another_pid_namespace_may_be_alive_until_the_next_boot() -> None:
+    other = dataclasses.replace(Owner.me(), namespace="1")
+    assert owner_is_alive(str(other))
+    assert not owner_is_alive(str(dataclasses.replace(other, boot="11111111-2222-3333-4444-555555555555")))
 
 
 def test_a_child_is_alive_until_it_has_ended() -> None:
