@@ -7,8 +7,9 @@ import select
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 
-from executor_image.frames import TO_RUNNER, FrameReader, pack
+from executor_image.frames import TO_RUNNER, TOOL_RESULT, U32, FrameReader, pack
 
 _READ_SIZE = 64 << 10  # memory may be nearly used up when the next command is read
 
@@ -50,16 +51,20 @@ class Shield:
 class Channel:
     """Sends and receives frames. An interrupt may arrive at any moment and never tears a frame.
 
-    Waiting happens in ``poll``, where KeyboardInterrupt may be raised; reading is one ``recv`` that cannot block, and
-    it and sending are shielded from interrupts.
+    Any thread may wait: the main thread for commands, others for results of their tool calls. One of them at a time
+    reads the socket, for all; so a lone call, the usual case, costs no thread switch. Waiting for data happens in
+    ``poll``, where KeyboardInterrupt may be raised; reading and sending are shielded from it.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._reader = FrameReader(TO_RUNNER)
-        self._frames: deque[tuple[int, bytes]] = deque()
+        self._commands: deque[tuple[int, bytes]] = deque()
+        self._results: dict[int, bytes] = {}
         self._fds: deque[int] = deque()
         self._send_lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._being_read = False
         self.shield = Shield()
 
     def fileno(self) -> int:
@@ -77,21 +82,28 @@ class Channel:
             self._sock.sendall(frame)
 
     def receive(self) -> tuple[int, bytes]:
-        """The next frame.
+        """The next command.
 
         Raises:
             ChannelClosed: there will be none.
         """
-        while not self._frames:
-            poll = select.poll()
-            poll.register(self._sock, select.POLLIN)
-            poll.poll()
-            self._read_available()
-        return self._frames.popleft()
+        self._wait_until(lambda: bool(self._commands))
+        return self._commands.popleft()
+
+    def receive_result(self, number: int, wanted: Callable[[], bool]) -> bytes | None:
+        """The result of the tool call of that number, or None as soon as it is not ``wanted`` any more."""
+        self._wait_until(lambda: number in self._results or not wanted())
+        return self._results.pop(number, None)
+
+    def wake(self) -> None:
+        """Has those who wait look again whether they still want to."""
+        with self._changed:
+            self._results.clear()
+            self._changed.notify_all()
 
     def readable(self) -> bool:
         """True if ``receive`` would not wait."""
-        if self._frames:
+        if self._commands:
             return True
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
@@ -100,6 +112,24 @@ class Channel:
     def take_fd(self) -> int:
         """The descriptor that came with the frame just received."""
         return self._fds.popleft()
+
+    def _wait_until(self, true: Callable[[], bool]) -> None:
+        while True:
+            with self._changed:
+                while self._being_read and not true():
+                    self._changed.wait()
+                if true():
+                    return
+                self._being_read = True
+            try:
+                poll = select.poll()
+                poll.register(self._sock, select.POLLIN)
+                poll.poll()
+                self._read_available()
+            finally:
+                with self._changed:
+                    self._being_read = False
+                    self._changed.notify_all()
 
     def _read_available(self) -> None:
         with self.shield:
@@ -113,4 +143,8 @@ class Channel:
                 raise ChannelClosed
             for _level, _kind, payload in ancillary:
                 self._fds.extend(array.array("i", payload))
-            self._frames.extend(self._reader.feed(data))
+            for kind, body in self._reader.feed(data):
+                if kind == TOOL_RESULT:
+                    self._results[U32.unpack_from(body)[0]] = body
+                else:
+                    self._commands.append((kind, body))

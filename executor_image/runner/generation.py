@@ -41,12 +41,12 @@ class Generation:
     def __init__(self, channel: Channel, setup: dict[str, Any]) -> None:
         self._channel = channel
         self._interpreter = Interpreter(setup["import_rules"])
-        self._calls = Calls(channel, b"")
+        self._calls = Calls(channel)
         self._checkpoint = 0  # pid of the copy made last
+        self._executing = False
         self._interruptible = False
-        self._nonce = b""
+        self._interrupted = False  # before user code was reached
         self._prepare_namespace(setup)
-        signal.signal(signal.SIGINT, self._on_interrupt)
 
     def _prepare_namespace(self, setup: dict[str, Any]) -> None:
         sys.stdout = FrameWriter(frames.STDOUT, 1, "<stdout>", self._send)
@@ -62,12 +62,13 @@ class Generation:
 
     def _final_answer(self, answer: object = None) -> NoReturn:
         """Give the answer to the task and end. Nothing after this call runs."""
-        end_with(encode_result(answer), lambda value: self._channel.send(frames.FINAL, self._nonce, value))
+        end_with(encode_result(answer), lambda value: self._channel.send(frames.FINAL, self._calls.nonce, value))
 
     # ------------------------------------------------------------------------------------------------- commands
 
     def serve(self) -> NoReturn:
         """Obeys the supervisor until it is gone."""
+        signal.signal(signal.SIGINT, self._on_interrupt)
         commands: dict[int, Callable[[bytes], None]] = {
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
@@ -77,8 +78,7 @@ class Generation:
         try:
             while True:
                 kind, body = self._channel.receive()
-                if command := commands.get(kind):  # else a late TOOL_RESULT, of a call that was interrupted
-                    command(body)
+                commands[kind](body)
         except ChannelClosed:
             os._exit(0)
 
@@ -99,19 +99,18 @@ class Generation:
             self._wake_up(theirs)
             return
         theirs.close()
+        self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid))
         if pid > 0:
             self._drop_checkpoint()
             self._checkpoint = pid
-        self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid))
         if not self._channel.readable():  # else somebody waits already
             self._interpreter.rehearse()
-        _forget_peak_memory()
 
     def _wake_up(self, sock: socket.socket) -> None:
         """This copy is needed after all."""
         self._channel.forget()
         self._channel = Channel(sock)
-        self._calls = Calls(self._channel, b"")
+        self._calls = Calls(self._channel)
         self._checkpoint = 0
 
     def _drop_checkpoint(self) -> None:
@@ -122,24 +121,29 @@ class Generation:
     # --------------------------------------------------------------------------------------------------- executing
 
     def _execute(self, body: bytes) -> None:
-        self._nonce, number = frames.EXECUTE_HEAD.unpack_from(body)
-        self._calls = Calls(self._channel, self._nonce)
+        nonce, number = frames.EXECUTE_HEAD.unpack_from(body)
+        self._calls.nonce = nonce
+        self._executing = True
         me = os.getpid()
         outcome, data = self._interpreter.run(number, body[frames.EXECUTE_HEAD.size :], self._armed)
-        self._interruptible = False
+        self._executing = self._interruptible = self._interrupted = False
         if os.getpid() != me:  # a copy that user code made with os.fork() has come out at the end of the action
             os._exit(0)
         self._channel.shield.forget()
+        self._calls.end()
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
-        self._channel.send(frames.RESULT, frames.RESULT_HEAD.pack(self._nonce, outcome), data)
+        self._channel.send(frames.RESULT, frames.RESULT_HEAD.pack(nonce, outcome), data)
 
     def _armed(self, call: Callable[[], T]) -> T:
         """Calls what is the user's: it may be interrupted, and gets less memory than what runs after it."""
+        signal.signal(signal.SIGINT, self._on_interrupt)  # an earlier action may have put another in its place
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (hard * 8 // 9, hard))
         self._interruptible = True
         try:
+            if self._interrupted:
+                raise KeyboardInterrupt
             return call()
         finally:
             self._interruptible = False
@@ -148,6 +152,8 @@ class Generation:
     def _on_interrupt(self, *_: object) -> None:
         if self._interruptible:
             self._channel.shield.interrupt()
+        elif self._executing or self._channel.readable():  # meant for an action that has not got so far yet
+            self._interrupted = True
 
 
 def _collect(number: int) -> None:
@@ -163,12 +169,6 @@ def _reap() -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-
-
-def _forget_peak_memory() -> None:
-    """The supervisor reads the peak of this process: from here on it is the next execution's."""
-    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # reset the peak resident size; see proc(5)
 
 
 def _signal_head(body: bytes) -> None:

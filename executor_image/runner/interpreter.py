@@ -6,6 +6,7 @@ An action is compiled as a notebook cell is: the last expression is its value, `
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import json
 import linecache
@@ -19,11 +20,12 @@ from typing import Any, NoReturn
 from executor_image import frames
 from executor_image.runner.imports import USER_FILE, Allowlist, Guard, ImportNotAllowed, check_source
 from executor_image.runner.protowire import chunk
-from executor_image.runner.values import encode_result, safe_repr
+from executor_image.runner.values import encode_result, of_class, plain, safe_repr
 
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _CO_COROUTINE = 0x80  # of a code object with a top-level await; see the inspect module
 _REHEARSAL = "x = [[i, i + 1] for i in (1, 2)]\n{'x': f'{x}'}"  # no builtins: user code may have replaced them
+_BUILTINS = dict(vars(builtins))  # as they are before any user code
 _MAX_FRAMES = 20  # of a traceback; a recursion's thousand equal lines help nobody
 _MIME_METHODS = (
     ("text/html", "_repr_html_"),
@@ -65,7 +67,7 @@ class Interpreter:
             # Kept for tracebacks, also of functions that are called executions later.
             # Lines as Python's tokenizer counts them, which str.splitlines does not.
             linecache.cache[name] = (len(source), None, list(io.StringIO(source, newline=None)), name)
-            outcome = around(lambda: self._run(source, name, self.namespace))
+            outcome = around(lambda: self._act(source, name))
             return frames.OUTCOME_OK, outcome  # type: ignore[return-value]
         except FinalAnswer:
             return frames.OUTCOME_OK, b""
@@ -79,8 +81,14 @@ class Interpreter:
 
         After a fork each page is copied when it is first written to; these are the pages that every action needs.
         """
-        with suppress(Exception):  # user code may have broken what an action needs; the next one will say so
+        if not _builtins_are_ours():  # what user code put in their place may do anything, and here nothing stops it
+            return
+        with suppress(BaseException):  # what else user code broke, the next action will say
             self._run(_REHEARSAL, "<rehearsal>", {"__builtins__": {}})
+
+    def _act(self, source: str, name: str) -> bytes:
+        self._guard.install()
+        return self._run(source, name, self.namespace)
 
     def _run(self, source: str, name: str, namespace: dict[str, Any]) -> bytes:
         tree = _parse(source, name)
@@ -89,12 +97,19 @@ class Interpreter:
         last = tree.body[-1] if tree.body else None
         if isinstance(last, ast.Expr):
             tree.body.pop()
-        self._guard.install()
         parts = [compile(tree, name, "exec", _FLAGS, dont_inherit=True)]
         if isinstance(last, ast.Expr):
             parts.append(compile(ast.Expression(last.value), name, "eval", _FLAGS, dont_inherit=True))
         value = _evaluate(parts, namespace)
         return b"" if value is None else _describe(value)
+
+
+def _builtins_are_ours() -> bool:
+    now = builtins.__dict__
+    for name, value in _BUILTINS.items():  # noqa: SIM110 — all() is a builtin too
+        if now.get(name) is not value and name != "__import__":  # that one is the import guard's
+            return False
+    return True
 
 
 def _evaluate(parts: list[types.CodeType], namespace: dict[str, Any]) -> object:
@@ -147,14 +162,14 @@ def _bundle(value: object, text: str) -> bytes:
 
 
 def _display(value: object, method: str) -> bytes:
-    shown = None
-    if hasattr(type(value), method):
-        try:
-            shown = getattr(value, method)()
-            if isinstance(shown, (dict, list)):
-                shown = json.dumps(shown)
-        except Exception:  # noqa: BLE001 — a display method is user code; a value without a picture is still a value
+    try:
+        if not hasattr(type(value), method):
             return b""
+        shown = getattr(value, method)()
+        if isinstance(shown, (dict, list)):
+            shown = json.dumps(shown)
+    except Exception:  # noqa: BLE001 — a display method is user code; a value without a picture is still a value
+        return b""
     return _bytes(shown) if type(shown) is str else shown if type(shown) is bytes else b""
 
 
@@ -173,13 +188,13 @@ def _failure(error: BaseException) -> bytes:
 
 def _told(error: BaseException) -> tuple[str, str, str]:
     try:
-        message = "".join((str(error),))  # joined, an exact str: a subclass could lie about its length
+        message = plain(str(error))
     except Exception:  # noqa: BLE001 — str of a user's exception is user code
         message = "<the exception's text could not be made>"
     if isinstance(error, MemoryError) and not message:
         message = "the code needs more memory than this sandbox has"
     message = message[: frames.MAX_TEXT // 8]
-    kind = type.__dict__["__name__"].__get__(type(error))[:200]  # past a metaclass that has its own
+    kind = of_class(type(error), "__name__")[:200]
     return kind, message, _traceback(error, kind, message)[: frames.MAX_TEXT // 4]
 
 

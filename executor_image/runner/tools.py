@@ -1,7 +1,6 @@
 """Host tools as plain functions: a call goes up as a frame, blocks its thread, and comes back as a value or exception.
 
-Calls may come from several threads. Whoever finds nobody reading the channel reads it, and hands results to the others
-(leader and followers), so a lone call, the usual case, costs no thread switch.
+Calls may come from several threads; the channel sees to who reads.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import itertools
 import json
 import keyword
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -27,49 +25,36 @@ class ToolError(Exception):
 
 
 class Calls:
-    """The tool calls of the execution under way on one channel."""
+    """The tool calls that one process makes, in one execution after the other."""
 
-    def __init__(self, channel: Channel, nonce: bytes) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._nonce = nonce
-        self._numbers = itertools.count(1)
-        self._results: dict[int, bytes] = {}
-        self._changed = threading.Condition()
-        self._reading = False
+        self._numbers = itertools.count(1)  # never used twice, so that a late caller cannot take another's result
+        self.nonce = b""  # of the execution under way
+
+    def end(self) -> None:
+        """The execution is over: whoever still waits for a result will get none."""
+        self.nonce = b""
+        self._channel.wake()
 
     def call(self, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         """Calls the host's ``name`` and waits for what it gives.
 
         Raises:
             NotPortable: an argument cannot travel.
+            ToolError: there is no execution for which it could be called.
             Exception: what the host's tool raised, by type name and message.
         """
-        arguments = encode_arguments(args, kwargs)
-        number = next(self._numbers)
-        encoded = name.encode()
-        head = frames.CALL_HEAD.pack(self._nonce, number, len(encoded))
+        nonce = self.nonce
+        if not nonce:
+            raise ToolError(f"{name} was called after the end of the execution")
+        arguments, number, encoded = encode_arguments(args, kwargs), next(self._numbers), name.encode()
+        head = frames.CALL_HEAD.pack(nonce, number, len(encoded))
         self._channel.send(frames.TOOL_CALL, head, encoded, arguments)
-        return _unpack(self._wait(number))
-
-    def _wait(self, number: int) -> bytes:
-        while True:
-            with self._changed:
-                while number not in self._results and self._reading:
-                    self._changed.wait()
-                if number in self._results:
-                    return self._results.pop(number)
-                self._reading = True
-            self._lead()
-
-    def _lead(self) -> None:
-        try:
-            kind, body = self._channel.receive()
-            if kind == frames.TOOL_RESULT:
-                self._results[frames.U32.unpack_from(body)[0]] = body
-        finally:
-            with self._changed:
-                self._reading = False
-                self._changed.notify_all()
+        body = self._channel.receive_result(number, lambda: self.nonce == nonce)
+        if body is None:
+            raise ToolError(f"the execution that called {name} has ended")
+        return _unpack(body)
 
 
 def _unpack(body: bytes) -> Any:

@@ -22,9 +22,9 @@ MAX_INT_BYTES = 512
 MAX_DECIMAL_CHARS = 1000
 MAX_EXPONENT_CHARS = 13  # a sign and twelve digits
 MAX_OPAQUE_REPR = 2048
-# Hashes of text and bytes are seeded; those of everything else can be chosen to collide, and then a set costs the host
-# the square of its size: half a second for this many.
-MAX_ODD_KEYS = 10_000
+# Set members and keys whose hashes are not seeded, in one value: what such keys can cost the host grows with the square
+# of their number. The host takes no more of them than this.
+MAX_ODD_KEYS = 50_000
 _PLAIN_KEYS = (str, bytes, type(None), bool)
 _FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 DTYPES = frozenset(("bool", *_FLOATS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))))
@@ -41,10 +41,23 @@ class TooLarge(NotPortable):
 def safe_repr(value: object, limit: int) -> str:
     """``repr(value)``, cut to ``limit`` characters; what to show instead if it raises."""
     try:
-        text = "".join((repr(value),))  # joined, an exact str: a subclass could lie about its length
+        text = plain(repr(value))
     except Exception as error:  # noqa: BLE001 — a repr is user code: what it raises is shown, and fails nothing
-        text = f"<{_type_name(value)} object; its repr raised {_type_name(error)}>"
-    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
+        name = of_class(type(value), "__name__")
+        text = f"<{name} object; its repr raised {of_class(type(error), '__name__')}>"
+    half = limit // 2 - 2  # the mark between them has three characters
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
+
+
+def plain(text: str) -> str:
+    """The same as an exact str: a subclass can lie about its length."""
+    return "".join((text,))
+
+
+def of_class(kind: type, what: str) -> Any:
+    """``kind``'s own ``what``, asked of ``type`` itself: a metaclass can have a property of that name."""
+    found = type.__dict__[what].__get__(kind)
+    return plain(found) if issubclass(type(found), str) else found
 
 
 def _text(value: str) -> bytes:
@@ -52,9 +65,7 @@ def _text(value: str) -> bytes:
 
 
 def _type_name(value: object) -> str:
-    # Asked of ``type`` itself: a metaclass can have properties of these names.
-    name: str = type.__dict__["__qualname__"].__get__(type(value))
-    module = type.__dict__["__module__"].__get__(type(value))
+    name, module = of_class(type(value), "__qualname__"), of_class(type(value), "__module__")
     return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
 
 
@@ -84,7 +95,7 @@ class Encoder:
         return encoded
 
     def _encoded(self, value: object, path: str, depth: int) -> bytes:
-        encode = _ENCODERS.get(type(value)) or _special(value) or _refuse
+        encode = _BY_ID.get(id(type(value))) or _special(value) or _refuse
         try:
             return encode(self, value, path, depth)
         except TooLarge:
@@ -139,16 +150,20 @@ _Encode = Callable[[Encoder, Any, str, int], bytes]
 def _int(_: Encoder, value: int, path: str, __: int) -> bytes:
     if -(1 << 63) <= value < 1 << 63:
         return signed(3, value)
-    size = value.bit_length() // 8 + 1
+    size = (~value if value < 0 else value).bit_length() // 8 + 1  # in two's complement, with its sign
     if size > MAX_INT_BYTES:
-        raise NotPortable(f"{path}: an int of {value.bit_length():,} bits; at most {MAX_INT_BYTES * 8} can travel")
+        raise NotPortable(
+            f"{path}: an int of {value.bit_length():,} bits; at most {MAX_INT_BYTES * 8 - 1:,} can travel"
+        )
     return chunk(4, value.to_bytes(size, "little", signed=True))
 
 
 def _decimal(_: Encoder, value: Decimal, path: str, __: int) -> bytes:
     text = str(value)
-    if len(text) > MAX_DECIMAL_CHARS or len(text.partition("E")[2]) > MAX_EXPONENT_CHARS:
-        raise NotPortable(f"{path}: a Decimal of more than {MAX_DECIMAL_CHARS:,} characters, or with a huge exponent")
+    if len(text) > MAX_DECIMAL_CHARS:
+        raise NotPortable(f"{path}: a Decimal of {len(text):,} characters; at most {MAX_DECIMAL_CHARS:,} can travel")
+    if len(text.partition("E")[2]) > MAX_EXPONENT_CHARS:
+        raise NotPortable(f"{path}: a Decimal whose exponent has more than twelve digits, which cannot travel")
     return chunk(17, text.encode())
 
 
@@ -193,27 +208,31 @@ _ENCODERS: dict[type, _Encode] = {
     Decimal: _decimal,
     complex: lambda e, v, p, d: chunk(18, double(1, v.real), double(2, v.imag)),
 }
+# Looked up by id, as a look-up by the class itself would call a metaclass's __hash__ and __eq__.
+_BY_ID = {id(kind): encode for kind, encode in _ENCODERS.items()}
 
 
 def _special(value: object) -> _Encode | None:
     """Encoders for what is known by more than its exact type: named tuples and numpy's own types."""
     kind = type(value)
-    if type.__dict__["__bases__"].__get__(kind) == (tuple,) and "_fields" in type.__dict__["__dict__"].__get__(kind):
-        return lambda e, v, p, d: chunk(9, e.items(tuple.__iter__(v), p, d))
+    if of_class(kind, "__base__") is tuple and "_fields" in of_class(kind, "__dict__"):
+        # With a hash of its own it could be a key though its fields cannot: the host could not make a tuple of it one.
+        own_hash = "__hash__" in of_class(kind, "__dict__")
+        return None if own_hash else lambda e, v, p, d: chunk(9, e.items(tuple.__iter__(v), p, d))
     numpy: Any = sys.modules.get("numpy")
-    if numpy is None or getattr(numpy, type.__dict__["__name__"].__get__(kind), None) is not kind:
-        return None  # of no class of numpy's own
+    if numpy is None or vars(numpy).get(of_class(kind, "__name__")) is not kind:
+        return None  # of no class of numpy's own: a subclass's methods are the user's
     if kind is numpy.ndarray:
         return _ndarray
     return _numpy_scalar if issubclass(kind, numpy.generic) else None
 
 
 def _numpy_scalar(encoder: Encoder, value: Any, path: str, depth: int) -> bytes:
-    item = value.item()
-    is_time = type(value).__name__ in ("datetime64", "timedelta64")
-    if type(item) not in _ENCODERS or (is_time and type(item) is int):  # too fine for datetime: its unit would be lost
-        _refuse(encoder, value, path, depth)
-    return _ENCODERS[type(item)](encoder, item, path, depth)
+    item, encode = value.item(), None
+    # A time too fine for Python's is a number, without its unit; one that is not a time is None.
+    if value.dtype.kind not in "mM" or type(item) in (datetime.date, datetime.datetime, datetime.timedelta):
+        encode = _BY_ID.get(id(type(item)))
+    return (encode or _refuse)(encoder, item if encode else value, path, depth)
 
 
 def _ndarray(encoder: Encoder, value: Any, path: str, _: int) -> bytes:
@@ -233,7 +252,7 @@ def encode_result(value: object) -> bytes:
     """Any value for the host: parts that cannot travel become Opaque, and the whole if it is too large or deep."""
     try:
         return Encoder(strict=False).value(value, "value")
-    except Exception:  # noqa: BLE001 — over a budget, or changed by a thread while it was walked
+    except Exception:  # noqa: BLE001 — over a budget, changed by a thread while it was walked, or a class that is hostile
         return opaque(value)
 
 

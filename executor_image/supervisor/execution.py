@@ -27,7 +27,7 @@ class CappedOutput:
         self._head_left = cap // 2
         self._tail_cap = cap // 2
         self._kill_at = cap * OUTPUT_KILL_FACTOR
-        self._tail: deque[tuple[pb.Output.Stream, bytes]] = deque()
+        self._tail: deque[tuple[pb.Output.Stream, memoryview]] = deque()
         self._tail_size = 0
         self._emit = emit
         self.total = 0
@@ -46,7 +46,7 @@ class CappedOutput:
             self._head_left -= len(head)
             self._emit(stream, head, 0)
         if text:
-            self._tail.append((stream, text))
+            self._tail.append((stream, memoryview(text)))  # a view is cut without a copy
             self._tail_size += max(MIN_CHARGE, len(text))
             while (excess := self._tail_size - self._tail_cap) > 0:
                 self._drop_oldest(excess)
@@ -55,7 +55,7 @@ class CappedOutput:
         """Drops the oldest piece, or only as much of it as is too much."""
         stream, text = self._tail.popleft()
         self._tail_size -= max(MIN_CHARGE, len(text))
-        rest = text[excess:] if len(text) - excess >= MIN_CHARGE else b""
+        rest = text[excess:] if len(text) - excess >= MIN_CHARGE else text[:0]
         self.dropped += len(text) - len(rest)
         if rest:
             self._tail.appendleft((stream, rest))
@@ -65,7 +65,7 @@ class CappedOutput:
         """Passes the tail on, the gap before it marked."""
         before = self.dropped
         for stream, text in self._tail:
-            self._emit(stream, text, before)
+            self._emit(stream, bytes(text), before)
             before = 0
         self._tail.clear()
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from executor_api.v1 import executor_pb2 as pb
 
-HIGH_WATER = 2 << 20  # bytes of output queued: stop reading the runner
+HIGH_WATER = 2 << 20  # bytes queued: stop reading the runner
 LOW_WATER = 512 << 10  # and go on below this
 MAX_MESSAGE_TEXT = 256 << 10  # of one Output
+MESSAGE_WEIGHT = 256  # bytes that a message counts for besides its content
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Outbox:
 
     def __init__(self, on_pressure: Callable[[bool], None]) -> None:
         self._items: deque[pb.ExecutorMessage | _Piece] = deque()
-        self._text_bytes = 0
+        self._bytes = 0
         self._pressed = False
         self._on_pressure = on_pressure
         self._waiter: asyncio.Future[None] | None = None
@@ -41,6 +42,8 @@ class Outbox:
     def put(self, message: pb.ExecutorMessage) -> None:
         """Queues a message."""
         self._items.append(message)
+        self._bytes += _weight(message)
+        self._press()
         self._wake()
 
     def put_output(self, execution: int, stream: pb.Output.Stream, text: bytes, dropped_before: int = 0) -> None:
@@ -54,7 +57,7 @@ class Outbox:
             last = _Piece(execution, stream, dropped_before)
             self._items.append(last)
         last.text += text
-        self._text_bytes += len(text)
+        self._bytes += len(text)
         self._press()
         self._wake()
 
@@ -64,20 +67,22 @@ class Outbox:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         item = self._items.popleft()
-        if isinstance(item, _Piece):
-            self._text_bytes -= len(item.text)
-            self._press()
-            return item.message()
-        return item
+        self._bytes -= len(item.text) if isinstance(item, _Piece) else _weight(item)
+        self._press()
+        return item.message() if isinstance(item, _Piece) else item
 
     def _press(self) -> None:
-        if self._text_bytes > HIGH_WATER and not self._pressed:
+        if self._bytes > HIGH_WATER and not self._pressed:
             self._pressed = True
             self._on_pressure(True)
-        elif self._text_bytes < LOW_WATER and self._pressed:
+        elif self._bytes < LOW_WATER and self._pressed:
             self._pressed = False
             self._on_pressure(False)
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _weight(message: pb.ExecutorMessage) -> int:
+    return message.ByteSize() + MESSAGE_WEIGHT

@@ -47,14 +47,14 @@ def thread_count(pid: int) -> int:
         return 0
 
 
-def peak_memory(pid: int) -> int:
-    """Largest resident size of a process in bytes, since it last reset that; 0 if it has ended."""
+def memory(pid: int) -> tuple[int, int]:
+    """Resident size of a process, and the largest it has had, in bytes; zeros if it has ended."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
-            _, _, rest = file.read(4096).partition(b"VmHWM:")
-        return int(rest.split(None, 1)[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        return 0
+            status = file.read(4096)
+        return _number_after(status, b"VmRSS:") * 1024, _number_after(status, b"VmHWM:") * 1024
+    except (OSError, ValueError):
+        return 0, 0
 
 
 def _process(pid: int) -> pb.Process:

@@ -14,6 +14,7 @@ from executor_image import frames
 
 _READ_SIZE = 256 << 10
 _LAST_READS = 4
+MAX_UNSENT = 32 << 20  # bytes: results of a dozen tool calls that run at the same time
 
 
 class Listener(Protocol):
@@ -48,6 +49,11 @@ class Peer:
         """Sends a frame without waiting; what does not fit goes when there is room."""
         self.unsent += frames.pack(kind, *parts)
         self._push()
+
+    @property
+    def stuffed(self) -> bool:
+        """True if the process does not take what it is sent, which must not fill this one's memory."""
+        return len(self.unsent) > MAX_UNSENT
 
     def _push(self) -> None:
         try:
@@ -86,7 +92,7 @@ class ForkTree:
     def __init__(self, first: socket.socket, pid: int, listener: Listener) -> None:
         self.head = Peer(0, first, pid)
         self.checkpoint: Peer | None = None
-        self.retired = 0  # pid of the last checkpoint that was let go; the head reaps it when it forks next
+        self.retired: set[int] = set()  # pids of checkpoints that the head was to kill and that may not be gone yet
         self._next: Peer | None = None  # asked for, not reported yet
         self._listener = listener
         self._count = 0
@@ -111,6 +117,11 @@ class ForkTree:
             self.checkpoint.send(frames.SIGNAL, frames.SIGNAL_BODY.pack(what, self.head.pid))
         return self.checkpoint is not None
 
+    @property
+    def forking(self) -> bool:
+        """True if a checkpoint has been asked for that is not there yet."""
+        return self._next is not None
+
     def restore(self) -> bool:
         """The head is dead: the checkpoint takes its place and forks another. False if there is none."""
         if self.checkpoint is None:
@@ -118,7 +129,7 @@ class ForkTree:
         self.head.close()
         if self._next:
             self._next.close()
-        self.head, self.checkpoint, self._next, self.retired = self.checkpoint, None, None, 0
+        self.head, self.checkpoint, self._next = self.checkpoint, None, None
         self._watch(self.head)
         return self.fork()
 
@@ -148,7 +159,7 @@ class ForkTree:
         except OSError:
             data = b""
         if not data:
-            self._on_closed(peer, "was killed by signal 9 or closed its channel")
+            self._on_closed(peer, "closed its channel")
             return
         try:
             for kind, body in peer.reader.feed(data):
@@ -189,7 +200,7 @@ class ForkTree:
 
     def _let_go(self) -> None:
         if self.checkpoint:
-            self.retired = self.checkpoint.pid  # the head has killed it
+            self.retired.add(self.checkpoint.pid)
             self.checkpoint.close()
 
 

@@ -26,13 +26,13 @@ MAX_NODES = 100_000
 MAX_BYTES = 2 << 20
 MAX_INT_BYTES = 512
 MAX_DECIMAL_CHARS = 1000
-# Hashes of text and bytes are seeded. That of a number, or of a tuple or frozenset of numbers, is no secret: hostile code
-# can choose keys that collide, and then a set or dict takes time that grows with the square of their number. Two bounds
-# on a value keep that to a second. Keys of the same hash are compared part by part: no more comparisons than
+# Hashes of text and bytes are seeded. That of a number, or of a tuple or frozenset of numbers, is no secret: hostile
+# code can choose keys that collide, and then a set or dict takes time that grows with the square of their number. Two
+# bounds on a value keep that to a second. Keys of the same hash are compared part by part: so many comparisons at most.
 MAX_COMPARISONS = 1 << 22
 DECIMAL_WEIGHT = 32  # comparisons of two ints that take as long as one of a Decimal with a long int
-# and keys whose different hashes lead to the same places of the table take n²/4 steps of a nanosecond: no more keys than
-MAX_ODD_KEYS = 50_000  # (the runner sends fewer)
+# Keys whose different hashes lead to the same places of the table take n²/4 steps of a nanosecond. The runner knows it.
+MAX_ODD_KEYS = 50_000
 _SEEDED = (str, bytes, bool, type(None))
 # Bytes of one item, for each dtype that can travel.
 _ITEM_SIZES = (

@@ -121,6 +121,35 @@ def test_await_works_at_the_top_level_as_in_a_notebook(run: Run, code: str, valu
     assert value_of(run(code)) == value
 
 
+@pytest.mark.parametrize("name", ["str", "len", "compile", "isinstance", "repr", "type"])
+def test_a_rehearsal_runs_nothing_of_the_users_and_raises_nothing(interpreter: Interpreter, name: str) -> None:
+    asked: list[str] = []
+
+    def replacement(*_: object) -> object:
+        asked.append(name)
+        raise SystemExit
+
+    kept = getattr(builtins, name)
+    setattr(builtins, name, replacement)
+    try:
+        interpreter.rehearse()
+    finally:
+        setattr(builtins, name, kept)
+    assert not asked
+
+
+def test_a_rehearsal_walks_the_path_of_an_action_and_leaves_no_trace(
+    interpreter: Interpreter, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("x = 'mine'")
+    walked: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("executor_image.runner.interpreter.encode_result", lambda v: walked.append(v) or b"")
+        interpreter.rehearse()
+    assert walked
+    assert value_of(run("x")) == "mine"
+
+
 # ------------------------------------------------------------------------------------------------------- errors
 
 
@@ -220,6 +249,10 @@ HOSTILE = {
     "class without a name": (
         "class M(type):\n    __name__ = property(lambda self: 1 / 0)\nclass E(Exception, metaclass=M): pass\nraise E"
     ),
+    "name that lies": (
+        "class S(str):\n    def __getitem__(self, i): return self\n    def encode(self, *a): raise SystemExit\n"
+        "class E(Exception): pass\nE.__name__ = S('E')\nraise E"
+    ),
     "message that cannot be cut": (
         "class S(str):\n    def __getitem__(self, i): raise SystemExit\n"
         "class E(Exception):\n    def __str__(self): return S('x')\nraise E"
@@ -286,6 +319,7 @@ def test_display_methods_make_a_bundle(run: Run) -> None:
         "    def _repr_html_(self): return 5",
         "    def _repr_html_(self, needs): return ''",
         "    _repr_html_ = None",
+        "    _repr_html_ = lambda self: type('S', (str,), {'encode': lambda *a: 1 / 0})('x')",
         "    def _repr_json_(self): return {'a': object()}",
         "    def _repr_png_(self): return b'x' * 10_000_000",
     ],

@@ -108,7 +108,7 @@ def test_an_int_takes_the_small_field_where_it_fits(value: int) -> None:
         (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
         (collections.deque([1, 2], 5), [1, 2]),
         (bytearray(b"ab"), b"ab"),
-        (range(2, 5), [2, 3, 4]),
+        (range(2, 5), (2, 3, 4)),
         (np.float32(0.5), 0.5),
         (np.int64(-3), -3),
         (np.bool_(True), True),
@@ -147,6 +147,12 @@ def test_a_time_finer_than_pythons_does_not_turn_into_a_number(unit: str) -> Non
     assert isinstance(out(span), Opaque)
     with pytest.raises(ValueNotPortable):
         encode(moment, "value")
+
+
+def test_no_time_at_all_is_not_none() -> None:
+    assert out(np.datetime64("NaT")).type_name == "numpy.datetime64"
+    with pytest.raises(ValueNotPortable):
+        encode(np.timedelta64("NaT"), "value")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import datetime
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -146,7 +147,8 @@ def test_a_container_that_changes_while_it_is_walked_is_opaque() -> None:
 
 
 def test_a_class_whose_name_is_no_unicode_is_opaque() -> None:
-    assert out(type("\udcff", (), {"__module__": "m", "__repr__": lambda self: "r"})()) == Opaque("m.\udcff", "r")
+    names = {"__module__": "m", "__qualname__": "\udcff", "__repr__": lambda self: "r"}
+    assert out(type("Odd", (), names)()) == Opaque("m.\udcff", "r")
 
 
 # ----------------------------------------------------------------------------------------------- bytes to the host
@@ -251,10 +253,62 @@ def test_an_opaque_is_cut_to_its_bounds() -> None:
     assert (len(found.type_name), len(found.text)) == (200, 2048)
 
 
-def test_keys_chosen_to_collide_cannot_hold_up_the_host() -> None:
-    items = [pb.Value(big_integer=(i * COLLIDING).to_bytes(10, "little")) for i in range(MAX_NODES // 10)]
-    data = pb.Value(set=pb.ValueList(items=items)).SerializeToString()
+def big(value: int) -> pb.Value:
+    return pb.Value(big_integer=value.to_bytes(value.bit_length() // 8 + 1, "little"))
+
+
+def colliding_ints() -> pb.Value:
+    return pb.Value(set=pb.ValueList(items=[big(i * COLLIDING) for i in range(MAX_NODES // 10)]))
+
+
+def colliding_kinds_of_number() -> pb.Value:
+    """To compare a Decimal with an int of 512 bytes takes a thousand times as long as two ints."""
+    numbers = [big((1 << 4000) - (1 << 4000) % COLLIDING + i * COLLIDING) for i in range(1000)]
+    decimals = [pb.Value(decimal=str(i * COLLIDING).encode()) for i in range(1000)]
+    return pb.Value(set=pb.ValueList(items=[*numbers, *decimals]))
+
+
+def colliding_trees() -> pb.Value:
+    """Frozensets of two frozensets that collide: comparing two takes the square of what they hold."""
+    leaves = iter(range(1 << 13))
+
+    def tree(levels: int) -> pb.Value:
+        parts = [tree(levels - 1), tree(levels - 1)] if levels else [big(next(leaves) * COLLIDING)]
+        return pb.Value(frozen_set=pb.ValueList(items=parts))
+
+    return tree(12)
+
+
+@pytest.mark.parametrize("make", [colliding_ints, colliding_kinds_of_number, colliding_trees])
+def test_keys_chosen_to_collide_cannot_hold_up_the_host(make: Callable[[], pb.Value]) -> None:
+    data = make().SerializeToString()
     started = time.process_time()
     with suppress(ProtocolViolation):
         decode(data)
     assert time.process_time() - started < 0.3  # a tenth of the legal size; the time grows with its square
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1 << i for i in range(4000)},  # 61 hashes
+        {(x, y, z) for x in range(-9, 9) for y in range(-9, 9) for z in range(-9, 9)},  # -1 and -2 share one
+        {type("Same", (), {"__repr__": lambda self: "same"})(): i for i in range(5000)},
+        set(map(str, range(MAX_NODES - 1))),
+    ],
+    ids=["powers of two", "a grid", "objects of one repr", "text"],
+)
+def test_honest_keys_that_collide_arrive(value: Any) -> None:
+    assert isinstance(out(value), type(value))
+
+
+def test_a_named_tuple_with_a_hash_of_its_own_is_no_key_that_cannot_be_one() -> None:
+    odd = type("Odd", (tuple,), {"_fields": ("x",), "__hash__": lambda self: 1, "__repr__": lambda self: "odd"})
+    ((key, found),) = out({odd(([],)): 1}).items()
+    assert (key.text, found) == ("odd", 1)
+
+
+def test_a_keyword_that_cannot_be_a_key_is_a_violation() -> None:
+    keyword = pb.Pairs(items=[pb.Pair(key=EMPTY_LIST, value=ONE)])
+    with pytest.raises(ProtocolViolation):
+        decode_arguments(pb.Arguments(keyword=keyword).SerializeToString())
