@@ -58,6 +58,10 @@ def _set_tree(top: Path, gid: int) -> None:
 def _set_one(path: Path, gid: int) -> None:
     executable = path.is_dir() or path.name == "python3" or path.name.startswith("ld-linux")
     mode = 0o755 if executable else 0o644
+    if path.name == "python3" and not gid:
+        # The kernel makes a process that runs what it may not read non-dumpable. So the runner's processes cannot open
+        # each other's memory, and a checkpoint is what it was when it was made.
+        mode = 0o711
     os.chown(path, 0, gid)
     os.chmod(path, mode & 0o770 if gid else mode)  # also drops any setuid bit
     os.utime(path, (_ANY_DAY, _ANY_DAY))

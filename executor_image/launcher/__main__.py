@@ -113,7 +113,7 @@ def main() -> None:
     privileges.drop_everything(stage.supervisor_uid, SUPERVISOR_GROUP)
     privileges.forbid_inspection()
     from executor_image.supervisor.server import run  # only now: none of gRPC's code runs with privileges
-    from executor_image.supervisor.session import Runner
+    from executor_image.supervisor.tree import Runner
 
     run(Runner(pid, stage.runner_uid, ours, (out_read, err_read)), stage.lease, stage.lifetime)
 

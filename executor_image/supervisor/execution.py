@@ -79,7 +79,7 @@ class Running:
     before: Reading
     nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_BYTES))
     started: float = field(default_factory=time.monotonic)
-    tool_calls: int = 0
+    calls: set[int] = field(default_factory=set)  # numbers of its tool calls
     final_answer: bytes = b""
     stopping: pb.Finished.Status | None = None  # why it is being stopped, once it is
     killed: bool = False
@@ -93,5 +93,5 @@ class Running:
             cpu_seconds=max(0.0, now.cpu_seconds - self.before.cpu_seconds),
             peak_memory_bytes=peak_memory,
             output_bytes=self.output.total,
-            tool_calls=self.tool_calls,
+            tool_calls=len(self.calls),
         )

@@ -23,7 +23,8 @@ from executor_api.v1 import executor_pb2 as pb
 from executor_api.v1 import executor_pb2_grpc
 
 from executor_image.supervisor import proc
-from executor_image.supervisor.session import HostViolation, Runner, Session
+from executor_image.supervisor.session import HostViolation, Session
+from executor_image.supervisor.tree import Runner
 
 SOCKET_DIR = Path("/run/s")  # bind-mounted; only this uid may enter
 PROTOCOL_VERSION = 1

@@ -10,10 +10,8 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from executor_api.v1 import executor_pb2 as pb
@@ -24,9 +22,10 @@ from executor_image.supervisor import proc
 from executor_image.supervisor.execution import CappedOutput, Running
 from executor_image.supervisor.outbox import Outbox
 from executor_image.supervisor.setup import setup_body
-from executor_image.supervisor.tree import ForkTree, describe_exit
+from executor_image.supervisor.tree import ForkTree, Runner, describe_exit
 
 KILL_DEADLINE = 5.0  # seconds for a kill to be done and reported; it takes milliseconds
+MAX_CALLS = 1_000_000  # tool calls in one execution; the host refuses far fewer, one by one
 STRAY_RETRY = 0.02  # seconds between two looks whether everything that was killed is gone
 FILE_DEADLINE = 20.0  # seconds for one file request of at most 1 MiB
 _PIPE_READS = 8  # reads of a pipe at the end of an execution: more than it can hold
@@ -43,21 +42,11 @@ class HostViolation(Exception):
     """The host sent what is not legal now."""
 
 
-@dataclass(frozen=True)
-class Runner:
-    """What the launcher made: the first process of the fork tree and the ways to it."""
-
-    pid: int
-    uid: int
-    channel: socket.socket
-    pipes: tuple[int, int]  # what its descriptors 1 and 2 write to
-
-
 class Session:
     """Serves one opened session on a fork tree. ``ready`` is done when the first head has taken its setup in."""
 
     def __init__(self, runner: Runner, opened: pb.Open) -> None:
-        self._tree = ForkTree(runner.channel, runner.pid, self)
+        self._tree = ForkTree(runner, self)
         self._pipes = dict(zip(runner.pipes, (pb.Output.STREAM_STDOUT, pb.Output.STREAM_STDERR), strict=True))
         self._runner_uid = runner.uid
         self._opened = opened
@@ -67,6 +56,8 @@ class Session:
         self._stale = True  # the checkpoint, if there is one, is older than the end of the last execution
         self._unsettled = False  # an execution has ended well, and the head has not been asked to fork since
         self._state_lost = False  # the head died between two executions, and only an older state was left
+        self._ended: int | None = None  # wait status of the head that the running execution ended with
+        self._high_water = 0  # largest memory that the head had before this execution
         self._spent = False  # nothing can be run any more
         self.outbox = Outbox(self._on_pressure)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -121,6 +112,8 @@ class Session:
         failure = json.dumps([result.failure.type_name, result.failure.message]).encode()
         head = frames.TOOL_HEAD.pack(result.call, failed)
         self._tree.head.send(frames.TOOL_RESULT, head, failure if failed else result.value)
+        if self._tree.head.stuffed:
+            self.on_head_fault("does not take the results of its tool calls")
 
     def _file(self, request: dict[str, object], data: bytes = b"") -> None:
         self._require_idle()
@@ -147,6 +140,13 @@ class Session:
 
     def on_forked(self, forked: bool) -> None:
         """There is a checkpoint of the newest state, or, where none could be made, still the one before."""
+        running = self._running
+        if running and self._ended is not None:  # the answer of a checkpoint that took a dead head's place: it lives
+            self._finish_dead(running, self._ended)
+        elif running and running.killed:
+            self._kill()  # could not be told to anybody while the old checkpoint was gone and the new one not there
+        elif running and running.stopping:
+            self._tree.signal(frames.SIGNAL_INTERRUPT)
         self._stale = not forked
         if not self.ready.done():
             self.ready.set_result(None)
@@ -162,7 +162,7 @@ class Session:
             self._output(running, _STREAM[kind], body)
         elif kind == frames.TOOL_CALL:
             self._tool_call(running, body)
-        elif kind == frames.FINAL and body[: frames.NONCE_BYTES] == running.nonce:
+        elif kind == frames.FINAL and self._opened.final_answer and body[: frames.NONCE_BYTES] == running.nonce:
             running.final_answer = body[frames.NONCE_BYTES :]
         elif kind == frames.RESULT:
             self._result(running, body)
@@ -177,10 +177,13 @@ class Session:
 
     def _tool_call(self, running: Running, body: bytes) -> None:
         nonce, call, name_length = frames.CALL_HEAD.unpack_from(body)
-        if nonce != running.nonce or name_length > frames.MAX_NAME:
-            self.on_head_fault("sent a tool call that is not of this execution")
+        if nonce != running.nonce or name_length > frames.MAX_NAME or not call or call in running.calls:
+            self.on_head_fault("sent a tool call that is not of this execution, or one twice")
             return
-        running.tool_calls += 1
+        if len(running.calls) >= MAX_CALLS:
+            self.on_head_fault(f"made more than {MAX_CALLS:,} tool calls")
+            return
+        running.calls.add(call)
         name = body[frames.CALL_HEAD.size :][:name_length]
         arguments = body[frames.CALL_HEAD.size + name_length :]
         called = pb.ToolCall(id=running.id, call=call, name=name, arguments=arguments)
@@ -192,7 +195,7 @@ class Session:
             self.on_head_fault("sent a result that is not of this execution")
             return
         status = running.stopping or _STATUS[outcome]
-        self._unsettled = True
+        self._unsettled = self._stale = True
         self._finish(status, pb.Finished.STATE_KEPT, outcome=body[frames.RESULT_HEAD.size :])
 
     def settle(self) -> None:
@@ -200,7 +203,6 @@ class Session:
         if not self._unsettled:
             return
         self._unsettled = False
-        self._stale = True
         head = self._tree.head
         if proc.thread_count(head.pid) > 1:
             return  # threads do not survive a fork: the head goes on with an older checkpoint behind it
@@ -216,7 +218,7 @@ class Session:
         if running is None or running.stopping:
             return
         running.stopping = why
-        if self._tree.signal(frames.SIGNAL_INTERRUPT):
+        if self._tree.signal(frames.SIGNAL_INTERRUPT) or self._tree.forking:
             self._after(self._opened.grace_seconds, self._kill)
         else:
             self._give_up()
@@ -224,7 +226,7 @@ class Session:
     def _kill(self) -> None:
         if self._running:
             self._running.killed = True
-        if self._tree.signal(frames.SIGNAL_KILL):
+        if self._tree.signal(frames.SIGNAL_KILL) or self._tree.forking:
             self._after(KILL_DEADLINE, self._give_up)
         else:
             self._give_up()
@@ -251,7 +253,8 @@ class Session:
         if self._tree.checkpoint is None:
             self._give_up()
         elif running and self._strays_but_checkpoint():
-            running.killed = True
+            if not running.killed:
+                self._kill()
             self._tree.signal(frames.SIGNAL_KILL)
             asyncio.get_running_loop().call_later(STRAY_RETRY, self._look_again, running, wait_status)
         else:
@@ -262,13 +265,18 @@ class Session:
             self._on_head_exit(wait_status)
 
     def _restore(self, wait_status: int) -> None:
+        """The checkpoint takes the head's place. What it is worth is said when it has answered, in ``on_forked``."""
+        self._unsettled = False
+        self._high_water = 0
         if self._running:
-            self._finish_dead(self._running, wait_status)
+            self._running.killed = True
+            self._ended = wait_status
+            self._after(KILL_DEADLINE, self._give_up)
         else:
             self._state_lost |= self._stale
         self._file_reply(pb.FileReply(error=b"the interpreter ended during the request"))
         if not self._tree.restore():
-            self._spent = True
+            self._give_up()
 
     def _finish_dead(self, running: Running, wait_status: int) -> None:
         status, reason = running.stopping or pb.Finished.STATUS_DIED, describe_exit(wait_status)
@@ -276,7 +284,7 @@ class Session:
             if self._cgroup.read().oom_kills > running.before.oom_kills:
                 status, reason = pb.Finished.STATUS_OUT_OF_MEMORY, "the sandbox's memory limit was reached"
             else:
-                reason = running.fault or reason
+                reason += f" ({running.fault})" if running.fault else ""
         state = pb.Finished.STATE_LOST if self._stale else pb.Finished.STATE_RESTORED
         self._finish(status, state, reason=reason)
 
@@ -292,10 +300,13 @@ class Session:
     def _strays(self) -> bool:
         """True if anything of the runner's uid is alive besides the head, its checkpoint, and one on its way out."""
         tree = self._tree
-        known = {tree.head.pid, tree.retired} | ({tree.checkpoint.pid} if tree.checkpoint else set())
-        if self._cgroup.tasks() - proc.thread_count(os.getpid()) == len(known - {0}):
+        known = {tree.head.pid} | ({tree.checkpoint.pid} if tree.checkpoint else set())
+        if self._cgroup.tasks() - proc.thread_count(os.getpid()) == len(known):
+            tree.retired.clear()
             return False
-        return bool(proc.alive_of(self._runner_uid) - known)
+        alive = proc.alive_of(self._runner_uid)
+        tree.retired &= alive
+        return bool(alive - known - tree.retired)
 
     def _strays_but_checkpoint(self) -> bool:
         checkpoint = self._tree.checkpoint
@@ -308,9 +319,9 @@ class Session:
     ) -> None:
         running = self._running
         assert running is not None
-        if self._state_lost and state == pb.Finished.STATE_KEPT:
+        if self._state_lost:
             state = pb.Finished.STATE_LOST
-        self._state_lost = False
+        self._state_lost, self._ended = False, None
         for pipe in self._pipes:
             for _ in range(_PIPE_READS):
                 if not self._read_pipe(pipe):
@@ -322,7 +333,7 @@ class Session:
             id=running.id,
             status=status,
             state=state,
-            usage=running.usage(self._cgroup.read(), proc.peak_memory(self._tree.head.pid)),
+            usage=running.usage(self._cgroup.read(), self._peak_memory()),
             # Both at their largest do not fit into one message; then the answer counts, as it does for the agent.
             outcome=outcome if len(outcome) + len(running.final_answer) <= frames.MAX_OUTCOME else b"",
             final_answer=running.final_answer,
@@ -331,6 +342,12 @@ class Session:
         )
         self._running = None
         self.outbox.put(pb.ExecutorMessage(finished=finished))
+
+    def _peak_memory(self) -> int:
+        """A new high of the head is this execution's peak; if there is none, what it holds now is nearest to it."""
+        resident, highest = proc.memory(self._tree.head.pid)
+        new_high, self._high_water = highest > self._high_water, highest
+        return highest if new_high else resident
 
     def _file_reply(self, reply: pb.FileReply) -> None:
         """Answers the file request under way, if there is one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from typing import Protocol
 
 from executor_image import frames
@@ -15,6 +16,16 @@ from executor_image import frames
 _READ_SIZE = 256 << 10
 _LAST_READS = 4
 MAX_UNSENT = 32 << 20  # bytes: results of a dozen tool calls that run at the same time
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What the launcher made: the first process of the fork tree and the ways to it."""
+
+    pid: int
+    uid: int
+    channel: socket.socket
+    pipes: tuple[int, int]  # what its descriptors 1 and 2 write to
 
 
 class Listener(Protocol):
@@ -89,8 +100,8 @@ class Peer:
 class ForkTree:
     """The head runs what is to be run; the checkpoint can kill it and take its place."""
 
-    def __init__(self, first: socket.socket, pid: int, listener: Listener) -> None:
-        self.head = Peer(0, first, pid)
+    def __init__(self, runner: Runner, listener: Listener) -> None:
+        self.head = Peer(0, runner.channel, runner.pid)
         self.checkpoint: Peer | None = None
         self.retired: set[int] = set()  # pids of checkpoints that the head was to kill and that may not be gone yet
         self._next: Peer | None = None  # asked for, not reported yet

@@ -1,5 +1,6 @@
 """Bad input gets a clear error and loses nothing: for each, the true status and state, and the next execution works."""
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -158,6 +159,66 @@ def test_leaving_is_an_exception_like_any_other(sandbox: Sandbox, code: str) -> 
 def test_killing_the_process_that_could_restore_is_told_as_what_it_is(sandbox: Sandbox) -> None:
     execution = sandbox.run_code(f"{CHECKPOINT}os.kill(checkpoint(), 9); 'alive'")
     assert (execution.status, execution.state, execution.value) == (Status.OK, State.KEPT, "alive")
+
+
+def test_the_memory_of_the_process_that_could_restore_is_out_of_reach(sandbox: Sandbox) -> None:
+    for name in ("mem", "fd", "environ"):
+        path = f"f'/proc/{{checkpoint()}}/{name}'"
+        opened = f"os.listdir({path})" if name == "fd" else f"open({path}, 'rb').read(1)"
+        assert seen(sandbox.run_code(f"{CHECKPOINT}{opened}")) == (Status.ERROR, State.KEPT, "PermissionError")
+
+
+def test_a_checkpoint_that_cannot_answer_is_not_called_restored(config: Config) -> None:
+    with Sandbox(authorized_imports=["os", "signal"]) as one:
+        one.run_code("x = 1")
+        code = f"{CHECKPOINT}import signal\nos.kill(checkpoint(), signal.SIGSTOP)\nos._exit(1)"
+        assert one.run_code(code).state is State.LOST
+        assert one.run_code("1 + 1").value == 2
+
+
+def test_a_state_that_was_lost_between_two_executions_is_said_to_be(config: Config) -> None:
+    with Sandbox(authorized_imports=["os", "threading"]) as one:
+        one.run_code("import os, threading, time\nx = 1")
+        one.run_code("x = 2\nthreading.Thread(target=lambda: (time.sleep(0.2), os._exit(1))).start()")
+        deadline = time.monotonic() + DEADLINE
+        while (execution := one.run_code("x")).state is State.KEPT:
+            assert execution.value == 2
+            assert time.monotonic() < deadline
+        assert execution.state is State.LOST
+
+
+def test_a_thread_that_calls_a_tool_too_late_takes_no_command(config: Config) -> None:
+    def tool() -> int:
+        return 1
+
+    with Sandbox(authorized_imports=["threading"], tools=[tool]) as one:
+        one.run_code("import threading, time\nx = 5\ngo = threading.Event()")
+        one.run_code("threading.Thread(target=lambda: (go.wait(20), tool()), daemon=True).start()")
+        assert one.run_code("go.set(); time.sleep(0.2); x + 1").value == 6
+        for _ in range(5):
+            assert one.run_code("x + 1", timeout=5).value == 6
+
+
+def test_a_tool_call_that_is_late_fails_where_it_was_made(config: Config) -> None:
+    def tool() -> int:
+        return 1
+
+    late = """
+import threading, time
+caught = []
+def work():
+    time.sleep(0.2)
+    try: tool()
+    except Exception as error: caught.append(str(error))
+threading.Thread(target=work).start()
+"""
+    with Sandbox(authorized_imports=["threading"], tools=[tool]) as one:
+        one.run_code(late)
+        deadline = time.monotonic() + DEADLINE
+        while not one.run_code("caught").value:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.05)
+        assert "end" in one.run_code("caught[0]").value
 
 
 def test_the_parent_is_the_supervisor_and_cannot_be_killed(sandbox: Sandbox) -> None:
