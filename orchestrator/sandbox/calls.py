@@ -25,6 +25,7 @@ from orchestrator.sandbox.values import encode
 MAX_TOOLS = 256
 MAX_NAME = 256  # bytes
 MAX_DOC = 64 << 10
+MAX_RUNNING = 64  # calls of one execution at the same time: as many threads of the host, and their arguments
 MAX_SPECS = 2 << 20  # bytes of all that the sandbox is told of its tools: it has to fit into one message
 MAX_MESSAGE = 8 << 10  # of a failure
 _MAX_TEXT = 1000  # of an annotation or a default, as text
@@ -137,15 +138,17 @@ class HostTools:
         """What the sandbox is told of them."""
         return self._specs
 
-    async def run(self, call: ToolCall, calls_before: int, execution: int) -> tuple[pb.ToolResult, ToolOutcome]:
-        """One call, from the policy's verdict to the message that answers it. Raises nothing of the tool's."""
+    def refusal(self, name: str, calls_before: int, calls_running: int) -> str:
+        """Why a call is not made: the policy's reason, or that too many run already. Empty if it is."""
+        if calls_running >= MAX_RUNNING:
+            return f"{calls_running} tool calls of this execution run already; wait for some to end"
+        return self._policy.review(name, calls_before).reason
+
+    async def run(self, call: ToolCall, execution: int) -> tuple[pb.ToolResult, ToolOutcome]:
+        """One call that is not refused, to the message that answers it. Raises nothing of the tool's."""
         started = time.monotonic()
         result = pb.ToolResult(id=execution, call=call.id)
-        verdict = self._policy.review(call.name, calls_before)
-        if not verdict.allowed:
-            result.failure.CopyFrom(pb.ToolFailure(type_name="PermissionError", message=verdict.reason))
-        else:
-            await _attempt(self._tools[call.name], call, result)
+        await _attempt(self._tools[call.name], call, result)
         failed = result.failure if result.HasField("failure") else None
         text = f"{failed.type_name}: {failed.message}" if failed else None
         return result, ToolOutcome(call.id, call.name, text, time.monotonic() - started)

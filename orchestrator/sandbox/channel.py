@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -75,9 +76,10 @@ class Channel:
     def __init__(self, channel: grpc.aio.Channel, call: Any, session: Session) -> None:
         self._channel = channel
         self._call = call
-        self._write_lock = asyncio.Lock()
         self._messages: asyncio.Queue[pb.ExecutorMessage | SandboxDied | ProtocolViolation] = asyncio.Queue(READ_AHEAD)
-        self._reader = asyncio.create_task(self._read_all())
+        self._outgoing: asyncio.Queue[pb.HostMessage] = asyncio.Queue()
+        # Tasks of their own, because cancelling a read or a write of gRPC's cancels the whole stream.
+        self._tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._write_all())]
         self._ended: SandboxDied | ProtocolViolation | None = None
         self.session = session
 
@@ -99,7 +101,7 @@ class Channel:
         """
         session_id, nonce = secrets.token_bytes(16), secrets.token_bytes(_NONCE_BYTES)
         hello = pb.Hello(protocol_version=PROTOCOL_VERSION, session_id=session_id, host_nonce=nonce)
-        await self.write(pb.HostMessage(hello=hello))
+        self.write(pb.HostMessage(hello=hello))
         challenge = (await self.read()).challenge
         if challenge.protocol_version != PROTOCOL_VERSION:
             raise SandboxStartError(
@@ -109,28 +111,21 @@ class Channel:
         bound = (session_id, nonce, challenge.executor_nonce)
         if not hmac.compare_digest(challenge.proof, proof(token, b"executor", *bound)):
             raise SandboxStartError("the executor does not know this session's token")
-        await self.write(pb.HostMessage(open=pb.Open(proof=proof(token, b"host", *bound), **settings)))
+        self.write(pb.HostMessage(open=pb.Open(proof=proof(token, b"host", *bound), **settings)))
         return (await self.read()).ready
 
-    async def write(self, message: pb.HostMessage) -> None:
-        """Sends one message.
+    def write(self, message: pb.HostMessage) -> None:
+        """Sends one message, after those before it. If the stream is closed, the next ``read`` says so."""
+        self._outgoing.put_nowait(message)
 
-        Raises:
-            SandboxDied: the stream is closed.
-        """
-        try:
-            async with self._write_lock:
-                await self._call.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise await self._why(error) from None
-
-    async def _why(self, error: Exception) -> SandboxDied | ProtocolViolation:
-        if isinstance(error, grpc.aio.AioRpcError):
-            return _failure(error)
-        return SandboxDied("the sandbox's stream is closed")
+    async def _write_all(self) -> None:
+        # A write that fails is not the peer's doing as such: why the stream ended is what reading says.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while True:
+                await self._call.write(await self._outgoing.get())
 
     async def read(self) -> pb.ExecutorMessage:
-        """The next message, checked against the session's state. May be cancelled; nothing is lost by it.
+        """The next message, checked against the session's state. A read that is cancelled while it waits loses nothing.
 
         Raises:
             SandboxDied: the executor is gone.
@@ -150,7 +145,6 @@ class Channel:
         return message
 
     async def _read_all(self) -> None:
-        # A task of its own, because cancelling a read of gRPC's cancels the whole stream.
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 await self._messages.put(message)
@@ -159,7 +153,12 @@ class Channel:
             await self._messages.put(_failure(error))
 
     async def close(self) -> None:
-        """Ends the stream, and with it the container."""
-        self._reader.cancel()
+        """Ends the stream, and with it the container; whoever waits in ``read`` is told."""
+        self._ended = self._ended or SandboxDied("the sandbox has been closed")
+        for task in self._tasks:
+            task.cancel()
+        while self._messages.full():
+            self._messages.get_nowait()
+        self._messages.put_nowait(self._ended)
         self._call.cancel()
         await self._channel.close()

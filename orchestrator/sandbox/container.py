@@ -138,6 +138,17 @@ class SessionFolder:
 _folders_of_this_process: set[Path] = set()
 
 
+def _forget_after_fork() -> None:
+    """What a forked process inherits is its parent's: the folders, the connections, and threads that it has not."""
+    global _threads
+    _threads = ThreadPoolExecutor(_ENGINE_THREADS, thread_name_prefix="cellblock-engine")
+    _folders_of_this_process.clear()
+    _client.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
 @atexit.register
 def _remove_folders() -> None:
     # Containers end by themselves when this process's streams close; their folders do not.
@@ -166,7 +177,7 @@ class Container:
             ImageMissing, EngineError: the engine cannot.
         """
         first = _FIRST_UID + 2 * secrets.randbelow(_UID_PAIRS)
-        supervisor = first if os.getuid() == 0 else os.getuid()  # the owner of the socket folder, see executor.md
+        supervisor = first if os.getuid() == 0 else os.getuid()  # who owns the socket folder may connect
         name, token = secrets.token_hex(8), secrets.token_bytes(32)
         folder = SessionFolder.make(own_runtime_dir(config), name, supervisor, token)
         session = lockdown.Session(
@@ -307,8 +318,9 @@ def collect_garbage(config: Config) -> list[str]:
 
 
 def _in_use(folder: Path) -> bool:
-    with suppress(OSError):
-        return lockdown.owner_is_alive((folder / "owner").read_text())
+    with suppress(OSError, UnicodeDecodeError):
+        if owner := (folder / "owner").read_text():
+            return lockdown.owner_is_alive(owner)
     try:  # no owner written: it is being made this moment, or its maker was killed in that moment
         return time.time() - folder.stat().st_mtime < _UNOWNED_SECONDS
     except OSError:  # gone

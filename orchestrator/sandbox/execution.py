@@ -113,7 +113,7 @@ class Conversation:
         """
         self.id = self._channel.session.begin_execution()
         execute = pb.Execute(id=self.id, code=code, timeout_seconds=self._timeout)
-        await self._channel.write(pb.HostMessage(execute=execute))
+        self._channel.write(pb.HostMessage(execute=execute))
         try:
             while not self.finished:
                 for event in await self._next():
@@ -121,11 +121,6 @@ class Conversation:
         finally:
             for task in self._running:
                 task.cancel()  # a tool's work ends with the execution that asked for it
-
-    async def drain(self) -> None:
-        """Reads on to Finished, for nobody."""
-        while not self.finished:
-            await self._next()
 
     async def _next(self) -> list[ExecutionEvent]:
         async with asyncio.timeout_at(self._deadline):
@@ -150,22 +145,30 @@ class Conversation:
                 event = self._log.add(message.output)
                 return [event] if event else []
             case "tool_call":
-                return [self._begin_call(message.tool_call)]
-            case _:  # the session's table lets nothing else but finished through
+                return self._begin_call(message.tool_call)
+            case "finished":
                 self.finished = True
                 return [Finished(self._execution(message.finished))]
+            case kind:
+                raise ProtocolViolation(f"the executor sent {kind} during an execution")
 
-    def _begin_call(self, message: pb.ToolCall) -> ToolCall:
-        args, kwargs = decode_arguments(message.arguments)
-        call = ToolCall(message.call, message.name.decode("utf-8", "replace"), args, kwargs)
-        self._running.add(asyncio.create_task(self._answer(call, self._calls)))
+    def _begin_call(self, message: pb.ToolCall) -> list[ExecutionEvent]:
+        name = message.name.decode("utf-8", "replace")
+        refusal = self._tools.refusal(name, self._calls, len(self._running))
         self._calls += 1
-        return call
+        if refusal:  # before anything of its arguments is looked at
+            failure = pb.ToolFailure(type_name="PermissionError", message=refusal)
+            result = pb.ToolResult(id=self.id, call=message.call, failure=failure)
+            self._channel.write(pb.HostMessage(tool_result=result))
+            return [ToolOutcome(message.call, name, f"PermissionError: {refusal}", 0.0)]
+        call = ToolCall(message.call, name, *decode_arguments(message.arguments))
+        self._running.add(asyncio.create_task(self._answer(call)))
+        return [call]
 
-    async def _answer(self, call: ToolCall, calls_before: int) -> ToolOutcome:
-        result, outcome = await self._tools.run(call, calls_before, self.id)
+    async def _answer(self, call: ToolCall) -> ToolOutcome:
+        result, outcome = await self._tools.run(call, self.id)
         if not self.finished:
-            await self._channel.write(pb.HostMessage(tool_result=result))
+            self._channel.write(pb.HostMessage(tool_result=result))
         return outcome
 
     def _execution(self, finished: pb.Finished) -> Execution:

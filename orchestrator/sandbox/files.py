@@ -13,6 +13,7 @@ from orchestrator.sandbox.link import Link
 from orchestrator.sandbox.portal import Portal
 
 PIECE = 1 << 20  # bytes in one request
+MAX_PATH = 4096  # bytes, as the kernel has it
 MAX_FILE = 256 << 20  # bytes taken in for one read: the host's memory is not the container's to fill
 REQUEST_DEADLINE = 30.0  # seconds for one piece
 
@@ -37,8 +38,7 @@ class AsyncFiles:
         Raises:
             SandboxFileError: the path is outside the workspace, or the file system refuses (full, a folder, a link).
         """
-        content = data.encode() if isinstance(data, str) else bytes(data)
-        name = _path(path)
+        name, content = _path(path), _content(data)
         async with self._use() as link:
             for start in range(0, max(len(content), 1), PIECE):
                 piece = pb.FileWrite(path=name, data=content[start : start + PIECE], append=start > 0)
@@ -67,14 +67,27 @@ class AsyncFiles:
         """Every regular file below the workspace, at most 4,096."""
         async with self._use() as link:
             reply = _checked("", await link.request_file(REQUEST_DEADLINE, file_list=pb.FileList()))
-        return [FileEntry(entry.path.decode("utf-8", "replace"), entry.size) for entry in reply.entries]
+        # As the file system has them, so that each can be read back; sanitise before showing them.
+        return [FileEntry(entry.path.decode("utf-8", "surrogateescape"), entry.size) for entry in reply.entries]
 
 
 def _path(path: str) -> bytes:
-    name = path.encode("utf-8", "surrogateescape")
-    if not name or len(name) > 4096 or b"\0" in name:
+    if not isinstance(path, str):
+        raise TypeError(f"a path must be a str, not {type(path).__name__}")
+    try:
+        name = path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise SandboxFileError(f"{path[:100]!r} is no path") from None
+    if not name or len(name) > MAX_PATH or b"\0" in name:
         raise SandboxFileError(f"{path[:100]!r} is no path")
     return name
+
+
+def _content(data: bytes | str) -> bytes:
+    try:
+        return data.encode() if isinstance(data, str) else bytes(data)
+    except UnicodeEncodeError as error:
+        raise SandboxFileError(f"the text cannot be written as UTF-8: {error.reason}; encode it yourself") from None
 
 
 def _checked(path: str, reply: pb.FileReply) -> pb.FileReply:

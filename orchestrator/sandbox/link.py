@@ -83,7 +83,7 @@ class Link:
             TimeoutError: it did not answer by the deadline.
         """
         self.channel.session.begin_file_request()
-        await self.channel.write(pb.HostMessage(**request))
+        self.channel.write(pb.HostMessage(**request))
         async with asyncio.timeout(deadline):
             return (await self.channel.read()).file_reply
 

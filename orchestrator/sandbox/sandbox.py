@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from orchestrator.sandbox.files import AsyncFiles, Files
 from orchestrator.sandbox.isolation import Isolation
 from orchestrator.sandbox.link import Link, died
 from orchestrator.sandbox.portal import Portal
+from orchestrator.sandbox.session import Phase
 from orchestrator.stack.image import image_tag
 
 MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
@@ -147,6 +148,9 @@ class AsyncSandbox:
             sweeping = asyncio.ensure_future(in_engine_thread(collect_garbage, self._config))
             try:
                 self._link = await Link.start(self._config, self._config.image or image_tag(), self._settings)
+                if self._closed:  # while it started
+                    await self._discard()
+                    self._require_open()
             finally:
                 with suppress(EngineError):  # what dead owners left is swept beside the start, and is no reason to fail
                     await sweeping
@@ -169,9 +173,12 @@ class AsyncSandbox:
             try:
                 yield link
             except _FAILURES as error:
-                self._lost = True
-                await self._discard()
+                await self._lose()
+                self._require_open()  # closed meanwhile: that is why
                 raise died(error) from None
+            finally:
+                if self._link is link and link.channel.session.phase is not Phase.IDLE:
+                    await self._abandon(link)
 
     async def isolation(self) -> Isolation:
         """What was found in force, from inside, when the container came up."""
@@ -223,29 +230,35 @@ class AsyncSandbox:
             talk = Conversation(link.channel, self._tools, seconds, deadline)
             self._conversation = talk
             try:
-                async for event in talk.events(source):
-                    if isinstance(event, Finished) and event.execution.state is State.LOST:
-                        await self._discard()  # the next execution begins in a new container
-                    yield event
+                async with aclosing(talk.events(source)) as events:
+                    async for event in events:
+                        if isinstance(event, Finished) and event.execution.state is State.LOST:
+                            await self._discard()  # the next execution begins in a new container
+                        yield event
             finally:
                 self._conversation = None
-                if not talk.finished and self._link is link:
-                    await self._abandon(link, talk)
 
-    async def _abandon(self, link: Link, talk: Conversation) -> None:
-        """Nobody waits for this execution any more: it is stopped, and what it still says is read and dropped."""
+    async def _abandon(self, link: Link) -> None:
+        """Nobody waits for this operation any more: it is stopped, and what it still says is read and dropped."""
+        channel = link.channel
         try:
             async with asyncio.timeout(ABANDON_DEADLINE + self._config.grace):
-                await link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=talk.id)))
-                await talk.drain()
+                channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=channel.session.execution)))
+                while channel.session.phase is not Phase.IDLE:
+                    message = await channel.read()
+                if message.finished.state == pb.Finished.STATE_LOST:
+                    await self._discard()
         except _FAILURES:
-            self._lost = True
-            await self._discard()
+            await self._lose()
+
+    async def _lose(self) -> None:
+        self._lost = True
+        await self._discard()
 
     async def interrupt(self) -> None:
         """Stops the execution under way, if there is one; it ends with status INTERRUPTED."""
         if self._conversation and self._link:
-            await self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
+            self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
 
 
 def _checked_env(env: Mapping[str, str]) -> dict[str, str]:

@@ -97,11 +97,9 @@ class Session:
 
     def _check_output(self, output: pb.Output) -> None:
         self._check_id(output.id)
-        self._output_bytes += len(output.text)
-        if not 1 <= len(output.text) <= MAX_OUTPUT_TEXT or output.stream not in (
-            1,
-            2,
-        ):  # empty ones could go on for ever
+        size = len(output.text)
+        self._output_bytes += size
+        if not 1 <= size <= MAX_OUTPUT_TEXT or output.stream not in (1, 2):  # empty pieces could go on for ever
             raise ProtocolViolation("an illegal piece of output")
         if self._output_bytes > self.output_cap + OUTPUT_SLACK:
             raise ProtocolViolation("the executor sent more output than its cap")

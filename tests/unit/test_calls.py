@@ -18,22 +18,20 @@ from executor_image.runner.values import decode
 from orchestrator.errors import ToolError
 from orchestrator.events import ToolCall, ToolOutcome
 from orchestrator.policy import ToolPolicy
-from orchestrator.sandbox.calls import MAX_DOC, MAX_MESSAGE, MAX_TOOLS, HostTool, HostTools
+from orchestrator.sandbox.calls import MAX_DOC, MAX_MESSAGE, MAX_RUNNING, MAX_TOOLS, HostTool, HostTools
 
 KIND = pb.Parameter
 DEADLINE = 5.0
 
 
-def run(
-    tool: Callable[..., Any], *args: Any, calls_before: int = 0, name: str = "", **kwargs: Any
-) -> tuple[pb.ToolResult, ToolOutcome]:
+def run(tool: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[pb.ToolResult, ToolOutcome]:
     """One call through HostTools, from a loop of its own."""
 
     async def main() -> tuple[pb.ToolResult, ToolOutcome]:
         tools = HostTools([tool])
-        call = ToolCall(7, name or HostTool.of(tool).name, args, kwargs)
+        call = ToolCall(7, HostTool.of(tool).name, args, kwargs)
         async with asyncio.timeout(DEADLINE):
-            return await tools.run(call, calls_before, 3)
+            return await tools.run(call, 3)
 
     return asyncio.run(main())
 
@@ -334,17 +332,18 @@ def raising_nothing_but_large() -> bytes:
     return bytes(3 << 20)
 
 
-def test_a_tool_that_is_not_granted_is_not_called() -> None:
+def test_a_tool_that_is_not_granted_is_refused() -> None:
     for name in ("other", "Add", "add ", "__class__"):
-        told, message = failure(run(add, 1, name=name))
-        assert told == "PermissionError"
-        assert "not granted" in message
+        assert "not granted" in HostTools([add]).refusal(name, 0, 0)
+    assert HostTools([add]).refusal("add", 0, 0) == ""
 
 
-def test_calls_over_the_budget_are_refused() -> None:
+def test_calls_over_the_budget_and_too_many_at_once_are_refused() -> None:
     most = ToolPolicy(frozenset()).max_calls
-    assert value(run(add, 1, calls_before=most - 1)) == 3
-    assert failure(run(add, 1, calls_before=most))[0] == "PermissionError"
+    tools = HostTools([add])
+    assert tools.refusal("add", most - 1, MAX_RUNNING - 1) == ""
+    assert "used up" in tools.refusal("add", most, 0)
+    assert "run already" in tools.refusal("add", 0, MAX_RUNNING)
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -366,7 +365,7 @@ def test_a_hanging_tool_can_be_cancelled_and_its_late_end_is_nobodys(is_async: b
         asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
         tool: Callable[..., Any] = hangs_later if is_async else hangs
         tools = HostTools([tool])
-        call = asyncio.create_task(tools.run(ToolCall(1, tool.__name__, (), {}), 0, 1))
+        call = asyncio.create_task(tools.run(ToolCall(1, tool.__name__, (), {}), 1))
         async with asyncio.timeout(DEADLINE):
             await asyncio.to_thread(started.wait, DEADLINE)
             call.cancel()
@@ -390,6 +389,6 @@ def test_many_calls_run_at_the_same_time() -> None:
     async def main() -> list[Any]:
         tools = HostTools([meet])
         async with asyncio.timeout(DEADLINE):
-            return await asyncio.gather(*(tools.run(ToolCall(i, "meet", (), {}), i, 1) for i in range(5)))
+            return await asyncio.gather(*(tools.run(ToolCall(i, "meet", (), {}), 1) for i in range(5)))
 
     assert all(value(result) for result in asyncio.run(main()))

@@ -257,7 +257,7 @@ def test_pressure_is_put_on_above_high_water_and_taken_off_below_low_water_once_
 
     async def read_until(left: int) -> None:
         async with asyncio.timeout(10):
-            while outbox._text_bytes >= left:
+            while outbox._bytes >= left:
                 await outbox.get()
 
     asyncio.run(read_until(LOW_WATER + len(piece)))

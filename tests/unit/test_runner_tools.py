@@ -59,7 +59,9 @@ def supervised(answer: Answer, together: int = 1) -> Iterator[Calls]:
     thread = threading.Thread(target=supervise, daemon=True)
     thread.start()
     try:
-        yield Calls(Channel(ours), NONCE)
+        calls = Calls(Channel(ours))
+        calls.nonce = NONCE
+        yield calls
     finally:
         ours.close()
         thread.join(DEADLINE)
