@@ -75,7 +75,9 @@ def test_an_interrupt_that_comes_before_the_code_starts_is_not_lost(config: Conf
         async with AsyncSandbox(config=Config(grace=5.0)) as sandbox:
             for _ in range(10):
                 running = asyncio.create_task(sandbox.run_code("while True: pass"))
-                for _ in range(5):  # turns of the loop: the code has been sent, and hardly arrived
+                for _ in range(1000):  # turns of the loop, until the code has been sent: it has hardly arrived then
+                    if sandbox._conversation:
+                        break
                     await asyncio.sleep(0)
                 await sandbox.interrupt()
                 seen.append((await running).state)
