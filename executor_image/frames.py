@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 HEADER = struct.Struct("<IB")
 U32 = struct.Struct("<I")
+U64 = struct.Struct("<Q")
 EXECUTE_HEAD = struct.Struct("<16sQ")  # nonce, execution id
 CALL_HEAD = struct.Struct("<16sIH")  # nonce, call number, length of the name; then name, then arguments
 TOOL_HEAD = struct.Struct("<IB")  # call number, 0 value | 1 failure
@@ -25,6 +26,7 @@ EXECUTE = 3  # EXECUTE_HEAD, code
 TOOL_RESULT = 4  # TOOL_HEAD, serialised Value or JSON [type name, message]
 SIGNAL = 5  # SIGNAL_BODY: to the checkpoint, about the head
 FILE = 6  # JSON request, NUL, data
+INTERRUPT = 7  # u64 execution id: to the head, before the checkpoint is told to send the signal
 
 # runner -> supervisor
 READY = 33  # SETUP is done
@@ -72,6 +74,7 @@ TO_RUNNER: Legal = {
     EXECUTE: (EXECUTE_HEAD.size, EXECUTE_HEAD.size + MAX_CODE),
     TOOL_RESULT: (TOOL_HEAD.size, TOOL_HEAD.size + MAX_OUTCOME),
     SIGNAL: (SIGNAL_BODY.size, SIGNAL_BODY.size),
+    INTERRUPT: (U64.size, U64.size),
     FILE: (0, MAX_FILE_PIECE + (64 << 10)),
 }
 _NOT_LEGAL = (1, 0)  # no length is

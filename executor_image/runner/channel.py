@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from executor_image.frames import TO_RUNNER, TOOL_RESULT, U32, FrameReader, pack
+from executor_image.frames import INTERRUPT, TO_RUNNER, TOOL_RESULT, U32, U64, FrameReader, pack
 
 _READ_SIZE = 64 << 10  # memory may be nearly used up when the next command is read
 
@@ -19,11 +19,11 @@ class ChannelClosed(Exception):
 
 
 class Shield:
-    """Holds SIGINT back in the main thread (the only one that Python runs signal handlers in)."""
+    """Holds what SIGINT does back in the main thread (the only one that Python runs signal handlers in)."""
 
     def __init__(self) -> None:
         self._depth = 0
-        self._late = False
+        self._late: Callable[[], None] | None = None
         self._main = threading.main_thread().ident
 
     def __enter__(self) -> None:
@@ -34,18 +34,19 @@ class Shield:
         if threading.get_ident() == self._main:
             self._depth -= 1
             if self._late and not self._depth:
-                self._late = False
-                raise KeyboardInterrupt
+                act, self._late = self._late, None
+                act()
 
-    def interrupt(self) -> None:
-        """What the signal handler calls: raises KeyboardInterrupt now, or when the shield is lowered."""
-        if not self._depth:
-            raise KeyboardInterrupt
-        self._late = True
+    def interrupt(self, act: Callable[[], None]) -> None:
+        """What the signal handler calls: acts now, or when the shield is lowered."""
+        if self._depth:
+            self._late = act
+        else:
+            act()
 
     def forget(self) -> None:
         """Drops an interrupt that came too late to reach user code."""
-        self._late = False
+        self._late = None
 
 
 class Channel:
@@ -65,7 +66,9 @@ class Channel:
         self._send_lock = threading.Lock()
         self._changed = threading.Condition()
         self._being_read = False
+        self._read_lock = threading.Lock()
         self.shield = Shield()
+        self.interrupted = 0  # id of the execution that was to be interrupted last
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -101,6 +104,10 @@ class Channel:
             self._results.clear()
             self._changed.notify_all()
 
+    def look(self) -> None:
+        """Takes in what has arrived, without waiting."""
+        self._read_available()
+
     def readable(self) -> bool:
         """True if ``receive`` would not wait."""
         if self._commands:
@@ -132,7 +139,7 @@ class Channel:
                     self._changed.notify_all()
 
     def _read_available(self) -> None:
-        with self.shield:
+        with self.shield, self._read_lock:
             try:
                 data, ancillary, _, _ = self._sock.recvmsg(_READ_SIZE, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -146,5 +153,7 @@ class Channel:
             for kind, body in self._reader.feed(data):
                 if kind == TOOL_RESULT:
                     self._results[U32.unpack_from(body)[0]] = body
+                elif kind == INTERRUPT:
+                    (self.interrupted,) = U64.unpack(body)
                 else:
                     self._commands.append((kind, body))

@@ -43,9 +43,8 @@ class Generation:
         self._interpreter = Interpreter(setup["import_rules"])
         self._calls = Calls(channel)
         self._checkpoint = 0  # pid of the copy made last
-        self._executing = False
+        self._number = 0  # of the execution under way, or of the last
         self._interruptible = False
-        self._interrupted = False  # before user code was reached
         self._prepare_namespace(setup)
 
     def _prepare_namespace(self, setup: dict[str, Any]) -> None:
@@ -121,12 +120,11 @@ class Generation:
     # --------------------------------------------------------------------------------------------------- executing
 
     def _execute(self, body: bytes) -> None:
-        nonce, number = frames.EXECUTE_HEAD.unpack_from(body)
+        nonce, self._number = frames.EXECUTE_HEAD.unpack_from(body)
         self._calls.nonce = nonce
-        self._executing = True
         me = os.getpid()
-        outcome, data = self._interpreter.run(number, body[frames.EXECUTE_HEAD.size :], self._armed)
-        self._executing = self._interruptible = self._interrupted = False
+        outcome, data = self._interpreter.run(self._number, body[frames.EXECUTE_HEAD.size :], self._armed)
+        self._interruptible = False
         if os.getpid() != me:  # a copy that user code made with os.fork() has come out at the end of the action
             os._exit(0)
         self._channel.shield.forget()
@@ -142,8 +140,7 @@ class Generation:
         resource.setrlimit(resource.RLIMIT_DATA, (hard * 8 // 9, hard))
         self._interruptible = True
         try:
-            if self._interrupted:
-                raise KeyboardInterrupt
+            self._heed_interrupt()  # it may have come before the code had got so far
             return call()
         finally:
             self._interruptible = False
@@ -151,9 +148,14 @@ class Generation:
 
     def _on_interrupt(self, *_: object) -> None:
         if self._interruptible:
-            self._channel.shield.interrupt()
-        elif self._executing or self._channel.readable():  # meant for an action that has not got so far yet
-            self._interrupted = True
+            self._channel.shield.interrupt(self._heed_interrupt)
+
+    def _heed_interrupt(self) -> None:
+        """A signal says neither whom it is for nor from when it is: the frame that came before it does."""
+        self._channel.look()
+        if self._channel.interrupted == self._number:
+            self._channel.interrupted = 0
+            raise KeyboardInterrupt
 
 
 def _collect(number: int) -> None:

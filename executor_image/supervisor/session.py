@@ -218,6 +218,7 @@ class Session:
         if running is None or running.stopping:
             return
         running.stopping = why
+        self._tree.head.send(frames.INTERRUPT, frames.U64.pack(running.id))
         if self._tree.signal(frames.SIGNAL_INTERRUPT) or self._tree.forking:
             self._after(self._opened.grace_seconds, self._kill)
         else:
