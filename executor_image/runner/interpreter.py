@@ -26,6 +26,7 @@ _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _CO_COROUTINE = 0x80  # of a code object with a top-level await; see the inspect module
 _REHEARSAL = "x = [[i, i + 1] for i in (1, 2)]\n{'x': f'{x}'}"  # no builtins: user code may have replaced them
 _BUILTINS = dict(vars(builtins))  # as they are before any user code
+_KEPT_SOURCES = 200  # executions whose source can still be shown: each may be 1 MiB of the user's memory
 _MAX_FRAMES = 20  # of a traceback; a recursion's thousand equal lines help nobody
 _MIME_METHODS = (
     ("text/html", "_repr_html_"),
@@ -67,6 +68,7 @@ class Interpreter:
             # Kept for tracebacks, also of functions that are called executions later.
             # Lines as Python's tokenizer counts them, which str.splitlines does not.
             linecache.cache[name] = (len(source), None, list(io.StringIO(source, newline=None)), name)
+            linecache.cache.pop(f"{USER_FILE}{number - _KEPT_SOURCES}>", None)
             outcome = around(lambda: self._act(source, name))
             return frames.OUTCOME_OK, outcome  # type: ignore[return-value]
         except FinalAnswer:

@@ -110,8 +110,8 @@ class Session:
             return  # it crossed with the end of the execution
         failed = result.WhichOneof("outcome") == "failure"
         failure = json.dumps([result.failure.type_name, result.failure.message]).encode()
-        head = frames.TOOL_HEAD.pack(result.call, failed)
-        self._tree.head.send(frames.TOOL_RESULT, head, failure if failed else result.value)
+        content = failure if failed else result.value
+        self._tree.head.send(frames.TOOL_RESULT, frames.TOOL_HEAD.pack(result.call, failed), content)
         if self._tree.head.stuffed:
             self.on_head_fault("does not take the results of its tool calls")
 
@@ -235,8 +235,8 @@ class Session:
     def _give_up(self) -> None:
         """No way back to a known state: the host has to replace the container."""
         self._spent = True
-        if self._running:
-            status = self._running.stopping or pb.Finished.STATUS_DIED
+        if running := self._running:
+            status = running.stopping or pb.Finished.STATUS_DIED
             self._finish(status, pb.Finished.STATE_LOST, reason="the process that held the state is gone")
         self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
 
