@@ -110,8 +110,8 @@ class Session:
             return  # it crossed with the end of the execution
         failed = result.WhichOneof("outcome") == "failure"
         failure = json.dumps([result.failure.type_name, result.failure.message]).encode()
-        content = failure if failed else result.value
-        self._tree.head.send(frames.TOOL_RESULT, frames.TOOL_HEAD.pack(result.call, failed), content)
+        head = frames.TOOL_HEAD.pack(result.call, failed)
+        self._tree.head.send(frames.TOOL_RESULT, head, failure if failed else result.value)
         if self._tree.head.stuffed:
             self.on_head_fault("does not take the results of its tool calls")
 
@@ -202,8 +202,7 @@ class Session:
         """Off the critical path, when the reply has been sent and the model thinks: the next checkpoint is made."""
         if not self._unsettled:
             return
-        self._unsettled = False
-        head = self._tree.head
+        self._unsettled, head = False, self._tree.head
         if proc.thread_count(head.pid) > 1:
             return  # threads do not survive a fork: the head goes on with an older checkpoint behind it
         if self._strays():

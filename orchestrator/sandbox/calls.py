@@ -6,6 +6,7 @@ The policy is asked before each call. A failure goes back as a type name and a m
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import keyword
 import threading
@@ -193,7 +194,8 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
         with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
             loop.call_soon_threadsafe(finish, value, failure)
 
-    threading.Thread(target=work, name="cellblock-tool", daemon=True).start()
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(work,), name="cellblock-tool", daemon=True).start()
     value, error = await done
     if isinstance(error, StopIteration):  # cannot leave a coroutine as itself
         raise _Stopped(*error.args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextvars
 from collections.abc import AsyncGenerator
 
 from executor_api.v1 import executor_pb2 as pb
@@ -66,6 +67,10 @@ _STATE_TEXTS = {
 }
 
 
+# The channels whose executions wait for the tool that runs in this context.
+serving: contextvars.ContextVar[tuple[Channel, ...]] = contextvars.ContextVar("serving", default=())
+
+
 class OutputLog:
     """Decodes output piece by piece and keeps it. Characters may be cut between pieces."""
 
@@ -95,6 +100,8 @@ class Conversation:
 
     def __init__(self, channel: Channel, tools: HostTools, timeout: float, deadline: float) -> None:
         self._channel = channel
+        self._context = contextvars.copy_context()  # of the caller; its tools run in it
+        self._context.run(serving.set, (*serving.get(), channel))
         self._tools = tools
         self._timeout = timeout
         self._deadline = deadline  # of the host's own clock: the executor must have answered by then
@@ -162,7 +169,7 @@ class Conversation:
             self._channel.write(pb.HostMessage(tool_result=result))
             return [ToolOutcome(message.call, name, f"PermissionError: {refusal}", 0.0)]
         call = ToolCall(message.call, name, *decode_arguments(message.arguments))
-        self._running.add(asyncio.create_task(self._answer(call)))
+        self._running.add(asyncio.create_task(self._answer(call), context=self._context.copy()))
         return [call]
 
     async def _answer(self, call: ToolCall) -> ToolOutcome:

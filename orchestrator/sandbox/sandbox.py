@@ -17,7 +17,7 @@ from orchestrator.events import Execution, ExecutionError, ExecutionEvent, Finis
 from orchestrator.policy import import_rules
 from orchestrator.sandbox.calls import HostTools
 from orchestrator.sandbox.container import collect_garbage, in_engine_thread
-from orchestrator.sandbox.execution import Conversation
+from orchestrator.sandbox.execution import Conversation, serving
 from orchestrator.sandbox.files import AsyncFiles, Files
 from orchestrator.sandbox.isolation import Isolation
 from orchestrator.sandbox.link import Link, died
@@ -168,6 +168,8 @@ class AsyncSandbox:
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[Link]:
         """The running link, alone. A failure of the executor removes the container and is told as what it is."""
+        if self._link and self._link.channel in serving.get():
+            raise RuntimeError("a tool cannot use the sandbox whose code waits for it; give it another sandbox")
         async with self._lock:
             link = await self._started()
             try:

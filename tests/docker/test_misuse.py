@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import AsyncSandbox, Config, State, Status
+from orchestrator import AsyncSandbox, Config, Sandbox, State, Status
 from orchestrator.errors import SandboxClosed
 from orchestrator.sandbox.calls import MAX_RUNNING
 from tests.conftest import mine
@@ -158,3 +158,18 @@ def test_a_handler_that_raises_stops_the_execution_and_keeps_the_state(config: C
             return (await sandbox.run_code("x")).value
 
     assert within_deadline(case) == 3
+
+
+def test_a_tool_that_uses_the_sandbox_it_is_called_from_is_told_so(config: Config) -> None:
+    def reenter() -> object:
+        return sandbox.run_code("1").value
+
+    async def reenter_later() -> object:
+        return (await sandbox.asynchronous.run_code("1")).value
+
+    with Sandbox(tools=[reenter, reenter_later]) as sandbox:
+        for name in ("reenter", "reenter_later"):
+            execution = sandbox.run_code(f"{name}()", timeout=10)
+            assert execution.error is not None
+            assert execution.error.name == "RuntimeError"
+        assert sandbox.run_code("1 + 1").value == 2
