@@ -20,9 +20,8 @@ What a failure is called decides who is told about it::
     ├── ModelError                  the model's endpoint failed; the run's memory is kept
     │   ├── ModelUnavailable          down, slow, refusing or rate-limiting, after the retries
     │   └── ModelReplyInvalid         it answered with something that is no reply
-    ├── AgentError                  the developer is told: an agent was put together or used wrongly
-    │   └── AgentInterrupted          somebody called interrupt()
-    └── MissingExtra                an optional dependency is not installed (names the extra)
+    └── AgentError                  the developer is told: an agent was put together or used wrongly
+        └── AgentInterrupted          somebody called interrupt()
 
 A failure of the *code* (exception, timeout, denied import) is no exception here: it is a value,
 ``Execution.error`` with ``Execution.status``. A failure of a *tool* is raised inside the agent's code.
@@ -112,7 +111,3 @@ class AgentError(CellblockError):
 
 class AgentInterrupted(AgentError):
     """``interrupt()`` was called during the run."""
-
-
-class MissingExtra(CellblockError, ImportError):
-    """An optional dependency is not installed; the message names the extra."""

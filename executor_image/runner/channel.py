@@ -104,10 +104,6 @@ class Channel:
             self._results.clear()
             self._changed.notify_all()
 
-    def look(self) -> None:
-        """Takes in what has arrived, without waiting."""
-        self._read_available()
-
     def readable(self) -> bool:
         """True if ``receive`` would not wait."""
         if self._commands:
@@ -132,13 +128,18 @@ class Channel:
                 poll = select.poll()
                 poll.register(self._sock, select.POLLIN)
                 poll.poll()
-                self._read_available()
+                self.look()
             finally:
                 with self._changed:
                     self._being_read = False
                     self._changed.notify_all()
 
-    def _read_available(self) -> None:
+    def look(self) -> None:
+        """Takes in what has arrived, without waiting.
+
+        Raises:
+            ChannelClosed: nothing more will.
+        """
         with self.shield, self._read_lock:
             try:
                 data, ancillary, _, _ = self._sock.recvmsg(_READ_SIZE, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)

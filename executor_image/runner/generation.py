@@ -114,7 +114,7 @@ class Generation:
 
     def _drop_checkpoint(self) -> None:
         if self._checkpoint:
-            with suppress(ProcessLookupError):  # the supervisor had everything else killed
+            with suppress(OSError):  # it was killed among strays, and its number may be somebody else's by now
                 os.kill(self._checkpoint, signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------------- executing

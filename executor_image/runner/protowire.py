@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 
 _DOUBLE = struct.Struct("<d")
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, LENGTH = 0, 1, 2
 
 
 def varint(value: int) -> bytes:

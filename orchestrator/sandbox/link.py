@@ -11,7 +11,7 @@ from typing import Any
 from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.config import Config, parse_size
-from orchestrator.errors import SandboxDied, SandboxError, SandboxStartError
+from orchestrator.errors import SandboxDied, SandboxStartError
 from orchestrator.sandbox.channel import Channel
 from orchestrator.sandbox.container import Container, image_id, in_engine_thread
 from orchestrator.sandbox.isolation import Isolation, examine, require
@@ -86,10 +86,3 @@ class Link:
         self.channel.write(pb.HostMessage(**request))
         async with asyncio.timeout(deadline):
             return (await self.channel.read()).file_reply
-
-
-def died(error: Exception) -> SandboxError:
-    """What a caller is told when the executor fails under way."""
-    if isinstance(error, SandboxError):
-        return error
-    return SandboxDied("the executor did not answer in time; its container has been removed")

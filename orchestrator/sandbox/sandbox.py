@@ -20,7 +20,7 @@ from orchestrator.sandbox.container import collect_garbage, in_engine_thread
 from orchestrator.sandbox.execution import Conversation, serving
 from orchestrator.sandbox.files import AsyncFiles, Files
 from orchestrator.sandbox.isolation import Isolation
-from orchestrator.sandbox.link import Link, died
+from orchestrator.sandbox.link import Link
 from orchestrator.sandbox.portal import Portal
 from orchestrator.sandbox.session import Phase
 from orchestrator.stack.image import image_tag
@@ -177,7 +177,9 @@ class AsyncSandbox:
             except _FAILURES as error:
                 await self._lose()
                 self._require_open()  # closed meanwhile: that is why
-                raise died(error) from None
+                if isinstance(error, TimeoutError):
+                    error = SandboxDied("the executor did not answer in time; its container has been removed")
+                raise error from None
             finally:
                 if self._link is link and link.channel.session.phase is not Phase.IDLE:
                     await self._abandon(link)

@@ -272,6 +272,11 @@ def test_strays_do_not_outlive_their_execution(sandbox: Sandbox) -> None:
     assert sandbox.run_code(STRAYS).value == "left"
 
 
+def test_a_stray_is_found_also_where_the_code_has_reaped_other_processes(sandbox: Sandbox) -> None:
+    reap = "try:\n    while os.waitpid(-1, os.WNOHANG)[0]: pass\nexcept ChildProcessError: pass\n"
+    sandbox.run_code(reap + STRAYS.replace("range(3)", "range(1)"))
+
+
 def test_a_copy_made_by_fork_does_not_answer_for_the_original(sandbox: Sandbox) -> None:
     execution = sandbox.run_code("pid = os.fork()\n'child' if pid == 0 else os.waitpid(pid, 0)[1]")
     assert execution.value == 0
