@@ -1,7 +1,8 @@
-"""Frames between the supervisor and one runner process: ``u32 length | u8 type | body`` on a private socketpair.
+"""Frames between the supervisor and one other process: ``u32 length | u8 type | body`` on a private socketpair.
 
-Standard library only: the runner has nothing else. The supervisor parses what comes up as hostile: a type that is not
-listed for that direction, or a body out of its bounds, is a ``FrameViolation``, and that ends the process that sent it.
+The other is a runner process (a head or a checkpoint), or the warden. Standard library only: the runner has nothing
+else. The supervisor parses what comes up as hostile: a type that is not listed for that direction, or a body out of its
+bounds, is a ``FrameViolation``, and that ends the process that sent it.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ EXECUTE_HEAD = struct.Struct("<16sQ")  # nonce, execution id
 CALL_HEAD = struct.Struct("<16sIH")  # nonce, call number, length of the name; then name, then arguments
 TOOL_HEAD = struct.Struct("<IB")  # call number, 0 value | 1 failure
 RESULT_HEAD = struct.Struct("<16sB")  # nonce, one of OUTCOME_*
-FORKED_BODY = struct.Struct("<Ii")  # generation, pid or -1
-SIGNAL_BODY = struct.Struct("<Bi")  # one of SIGNAL_*, pid of the head
+FORK_BODY = struct.Struct("<IB")  # number of the copy, one of FORK_*
+FORKED_BODY = struct.Struct("<IiB")  # number, pid (-1: failed, 0: not known), 1 if the workspace is part of the copy
+SIGNAL_BODY = struct.Struct("<iB")  # pid, signal
+SWEPT_BODY = struct.Struct("<II")  # processes that were killed, and that are still there
 
 # supervisor -> runner
 SETUP = 1  # JSON: import rules, tools, environment; the first frame, once
-FORK = 2  # u32 generation; comes with one fd, the new checkpoint's channel
+FORK = 2  # FORK_BODY; comes with the copy's channel as a descriptor, of a branch also with what its 1 and 2 write to
 EXECUTE = 3  # EXECUTE_HEAD, code
 TOOL_RESULT = 4  # TOOL_HEAD, serialised Value or JSON [type name, message]
-SIGNAL = 5  # SIGNAL_BODY: to the checkpoint, about the head
 FILE = 6  # JSON request, NUL, data
-INTERRUPT = 7  # u64 execution id: to the head, before the checkpoint is told to send the signal
+INTERRUPT = 7  # u64 execution id: before the warden is told to send the signal
+WAKE = 8  # u32 branch, or 0: a copy becomes a head, in the workspace of that branch or in its own as it was
+MEASURE = 9  # how much memory the process alone holds
 
 # runner -> supervisor
 READY = 33  # SETUP is done
@@ -37,9 +41,22 @@ TOOL_CALL = 38  # CALL_HEAD, name, arguments
 FINAL = 39  # nonce, serialised Value
 RESULT = 40  # RESULT_HEAD, serialised Outcome
 FILE_REPLY = 41  # serialised FileReply
+WOKEN = 42  # u8 1 if the files are those of the copy, else the reason as text
+MEASURED = 43  # u64 bytes
 
-SIGNAL_INTERRUPT = 1
-SIGNAL_KILL = 2  # everything of this uid but the process that is told
+# supervisor -> warden
+SIGNAL = 64  # SIGNAL_BODY
+SWEEP = 65  # JSON: which processes may stay
+REMOVE = 66  # u32 branch whose workspace nobody needs any more
+
+# warden -> supervisor
+SWEPT = 96  # SWEPT_BODY
+REMOVED = 97  # u32
+
+FORK_CHECKPOINT = 0  # of the present state, the workspace looked at again
+FORK_COPY = 1  # of a checkpoint, as it is
+FORK_BRANCH = 2  # as FORK_COPY, with descriptors of its own and PID 1 as parent
+FORK_PRESENT_BRANCH = 3  # the same of the present state
 
 OUTCOME_OK = 0
 OUTCOME_ERROR = 1
@@ -55,6 +72,8 @@ MAX_FILE_PIECE = 1 << 20
 MAX_FILES = 4096  # listed below the workspace
 MAX_NAME = 256
 MAX_SETUP = 16 << 20  # what fits into an Open of 4 MiB, as JSON
+MAX_REASON = 1000  # why files were kept
+MAX_SWEEP = 64 << 10  # JSON of some hundred pids
 
 # Smallest and largest legal body of each type, by direction.
 Legal = dict[int, tuple[int, int]]
@@ -67,15 +86,27 @@ FROM_RUNNER: Legal = {
     FINAL: (NONCE_BYTES, NONCE_BYTES + MAX_VALUE),
     RESULT: (RESULT_HEAD.size, RESULT_HEAD.size + MAX_OUTCOME),
     FILE_REPLY: (0, MAX_OUTCOME),
+    WOKEN: (1, 1 + MAX_REASON),
+    MEASURED: (U64.size, U64.size),
 }
 TO_RUNNER: Legal = {
     SETUP: (0, MAX_SETUP),
-    FORK: (U32.size, U32.size),
+    FORK: (FORK_BODY.size, FORK_BODY.size),
     EXECUTE: (EXECUTE_HEAD.size, EXECUTE_HEAD.size + MAX_CODE),
     TOOL_RESULT: (TOOL_HEAD.size, TOOL_HEAD.size + MAX_OUTCOME),
-    SIGNAL: (SIGNAL_BODY.size, SIGNAL_BODY.size),
     INTERRUPT: (U64.size, U64.size),
     FILE: (0, MAX_FILE_PIECE + (64 << 10)),
+    WAKE: (U32.size, U32.size),
+    MEASURE: (0, 0),
+}
+TO_WARDEN: Legal = {
+    SIGNAL: (SIGNAL_BODY.size, SIGNAL_BODY.size),
+    SWEEP: (0, MAX_SWEEP),
+    REMOVE: (U32.size, U32.size),
+}
+FROM_WARDEN: Legal = {
+    SWEPT: (SWEPT_BODY.size, SWEPT_BODY.size),
+    REMOVED: (U32.size, U32.size),
 }
 _NOT_LEGAL = (1, 0)  # no length is
 

@@ -13,6 +13,7 @@ _NAMES = {
     "orchestrator.agents": (
         "ActionStep",
         "AgentMemory",
+        "Best",
         "CodeAgent",
         "FinalAnswerStep",
         "MultiStepAgent",

@@ -47,11 +47,14 @@ class Limits:
 
     memory: str = "512m"  # all processes of the container together, no swap
     cpus: float = 1.0  # cores
-    pids: int = 64  # processes and threads of the container together
+    pids: int = 64  # processes and threads of the container together; those that hold states come on top
     disk: str = "64m"  # the workspace, held in memory (counts towards `memory` too)
     inodes: int = 4096  # files and folders in the workspace
     nofile: int = 256  # open files of one process
     output: str = "1m"  # text kept of one execution, head and tail; 64 times as much ends the execution
+    checkpoints: int = 8  # states kept by themselves, the present one included; each is a process
+    checkpoint_memory: float = 0.5  # share of `memory` that may be in use before the oldest of them go
+    checkpoint_files: str = "64m"  # a workspace that holds more is no part of a state, and is kept as it is
 
     def __post_init__(self) -> None:
         _in_range("limits.memory", parse_size(self.memory), 64 << 20, 1 << 42)
@@ -61,6 +64,9 @@ class Limits:
         _in_range("limits.inodes", self.inodes, 16, 1 << 24)
         _in_range("limits.nofile", self.nofile, 64, 1 << 20)
         _in_range("limits.output", parse_size(self.output), 1 << 10, 64 << 20)
+        _in_range("limits.checkpoints", self.checkpoints, 1, 32)
+        _in_range("limits.checkpoint_memory", self.checkpoint_memory, 0, 1)
+        _in_range("limits.checkpoint_files", parse_size(self.checkpoint_files), 0, 1 << 40)
 
 
 @dataclass(frozen=True, slots=True)

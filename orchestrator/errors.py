@@ -14,7 +14,8 @@ What a failure is called decides who is told about it::
     │   ├── SandboxDied               it went away while it was needed; what the execution did is unknown
     │   ├── ProtocolViolation         the executor sent what it must never send; the container has been killed
     │   ├── SandboxClosed             used after close()
-    │   └── SandboxFileError          a file in the workspace cannot be read, written or listed
+    │   ├── SandboxFileError          a file in the workspace cannot be read, written or listed
+    │   └── CheckpointError           there is no such checkpoint, or none can be made now
     ├── ValueNotPortable            the developer is told: this value cannot cross the wall (names type and path)
     ├── ToolError                   the developer is told: a tool's definition is wrong
     ├── ModelError                  the model's endpoint failed; the run's memory is kept
@@ -83,6 +84,10 @@ class SandboxClosed(SandboxError):
 
 class SandboxFileError(SandboxError):
     """A workspace file operation failed; the message names the file and the reason."""
+
+
+class CheckpointError(SandboxError):
+    """There is no such checkpoint (the message lists what there is), or none can be made now (it says why)."""
 
 
 class ValueNotPortable(CellblockError, TypeError):

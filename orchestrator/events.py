@@ -32,7 +32,14 @@ class State(StrEnum):
 
     KEPT = "kept"  # as the code left them
     RESTORED = "restored"  # as they were before this execution
-    LOST = "lost"  # neither can be promised; a fresh interpreter follows
+    LOST = "lost"  # neither can be promised; an older state follows (``restored_to``), or a fresh interpreter
+
+
+class Files(StrEnum):
+    """What became of the workspace's files where the variables went back to an earlier state."""
+
+    RESTORED = "restored"  # as they were then
+    KEPT = "kept"  # as the code left them
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,8 @@ class Execution:
 
     ``value`` is the last expression as a plain Python value (``Opaque`` where it cannot travel), ``text`` its repr.
     ``results`` holds MIME bundles: type -> text or bytes. ``error`` is None unless the code failed.
+    Where ``state`` is not ``kept``, ``restored_to`` is the count of the execution at whose end the variables are again
+    (0 for a fresh interpreter), and ``files`` what became of the workspace, with ``files_reason`` where it was kept.
     """
 
     status: Status
@@ -120,6 +129,9 @@ class Execution:
     error: ExecutionError | None = None
     usage: Usage = field(default_factory=Usage)
     final_answer: FinalAnswer | None = None
+    restored_to: int | None = None
+    files: Files = Files.KEPT
+    files_reason: str = ""
 
     @property
     def ok(self) -> bool:

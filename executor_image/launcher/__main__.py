@@ -1,7 +1,8 @@
 """The container's entry point: ``python3 -m executor_image.launcher --supervisor-uid S ...``, as root, for a moment.
 
-Forks what becomes the runner (uid R), then becomes the supervisor (uid S). They share two pipes (what C code writes to
-descriptors 1 and 2) and one socketpair, and nothing else. No argument is a secret.
+Forks what becomes the runner (uid R) and the warden (uid R too), then becomes the supervisor (uid S). The runner and
+the supervisor share two pipes (what C code writes to descriptors 1 and 2) and one socketpair, the warden and the
+supervisor one socketpair, and nothing else. No argument is a secret.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from executor_image.launcher import privileges
+from executor_image.launcher import privileges, warden
 
 RUNNER_PYTHON = "/opt/py/bin/python3"
 RUNNER_ARGV = (RUNNER_PYTHON, "-I", "-S", "-B", "-X", "utf8", "-m", "executor_image.runner")
@@ -36,6 +37,7 @@ RUNNER_ENV = {
 }
 STACK_BYTES = 8 << 20  # of each thread; counted against the data limit
 PROCESS_RESERVE = 20  # of the container's pids, for the supervisor's own threads
+LEAST_PROCESSES = 4  # for user code, besides those that hold states
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Stage:
     memory: int  # bytes, of the container
     disk: int  # bytes, of the workspace
     pids: int
+    states: int  # of pids: processes that hold a state or watch over them
     lease: float  # seconds
     lifetime: float  # seconds
 
@@ -54,7 +57,7 @@ class Stage:
 def parse(argv: Sequence[str]) -> Stage:
     """Arguments -> Stage."""
     parser = argparse.ArgumentParser(prog="launcher", allow_abbrev=False)
-    for name in ("supervisor-uid", "runner-uid", "memory", "disk", "pids"):
+    for name in ("supervisor-uid", "runner-uid", "memory", "disk", "pids", "states"):
         parser.add_argument(f"--{name}", type=int, required=True)
     for name in ("lease", "lifetime"):
         parser.add_argument(f"--{name}", type=float, required=True)
@@ -70,7 +73,9 @@ def limit_runner(stage: Stage) -> None:
     privileges.limit(resource.RLIMIT_FSIZE, stage.disk)
     privileges.limit(resource.RLIMIT_STACK, STACK_BYTES)
     # Counted per uid, and this uid is of this container alone: leaves the supervisor room to start threads.
-    privileges.limit(resource.RLIMIT_NPROC, max(4, stage.pids - PROCESS_RESERVE))
+    privileges.limit(
+        resource.RLIMIT_NPROC, max(LEAST_PROCESSES, stage.pids - stage.states - PROCESS_RESERVE) + stage.states
+    )
 
 
 def become_runner(stage: Stage, channel: int, stdout: int, stderr: int) -> None:
@@ -88,8 +93,34 @@ def become_runner(stage: Stage, channel: int, stdout: int, stderr: int) -> None:
     os.execve(RUNNER_PYTHON, RUNNER_ARGV, RUNNER_ENV)  # noqa: S606 (there is no shell here)
 
 
+def become_warden(stage: Stage, channel: int) -> None:
+    """Makes this process the warden; returns only by raising. It keeps the launcher's memory: there is no secret yet.
+
+    What it imports has been imported before: as uid R it cannot read this Python's files.
+    """
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    for target, source in enumerate((null, null, null, channel)):
+        os.dup2(source, target, inheritable=True)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    privileges.drop_everything(stage.runner_uid, stage.runner_uid)
+    privileges.forbid_inspection()
+    warden.serve(socket.socket(fileno=3))
+
+
+def forked(become: Callable[[], None]) -> int:
+    """A child that becomes something else; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            become()
+        finally:
+            os._exit(70)
+    return pid
+
+
 def high(fd: int) -> int:
-    """A copy of ``fd`` above those that the runner puts in place, so that dup2 cannot overwrite one still needed."""
+    """A copy of ``fd`` above those that a child puts in place, so that dup2 cannot overwrite one still needed."""
     import fcntl
 
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
@@ -99,23 +130,22 @@ def main() -> None:
     """Sets the stage and becomes the supervisor."""
     stage = parse(sys.argv[1:])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    to_warden, wardens = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            become_runner(stage, high(theirs.fileno()), high(out_write), high(err_write))
-        finally:
-            os._exit(70)
-    theirs.close()
+    runner = forked(lambda: become_runner(stage, high(theirs.fileno()), high(out_write), high(err_write)))
+    guard = forked(lambda: become_warden(stage, high(wardens.fileno())))
+    for end in (theirs, wardens):
+        end.close()
     os.close(out_write)
     os.close(err_write)
     privileges.drop_everything(stage.supervisor_uid, SUPERVISOR_GROUP)
     privileges.forbid_inspection()
     from executor_image.supervisor.server import run  # only now: none of gRPC's code runs with privileges
-    from executor_image.supervisor.tree import Runner
+    from executor_image.supervisor.staged import Staged
 
-    run(Runner(pid, stage.runner_uid, ours, (out_read, err_read)), stage.lease, stage.lifetime)
+    staged = Staged(stage.runner_uid, runner, ours, (out_read, err_read), guard, to_warden, stage.states)
+    run(staged, stage.lease, stage.lifetime)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from executor_image.frames import INTERRUPT, TO_RUNNER, TOOL_RESULT, U32, U64, FrameReader, pack
 
+MAX_FDS = 3  # that come with one frame
 _READ_SIZE = 64 << 10  # memory may be nearly used up when the next command is read
 
 
@@ -142,7 +143,9 @@ class Channel:
         """
         with self.shield, self._read_lock:
             try:
-                data, ancillary, _, _ = self._sock.recvmsg(_READ_SIZE, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
+                data, ancillary, _, _ = self._sock.recvmsg(
+                    _READ_SIZE, socket.CMSG_SPACE(4 * MAX_FDS), socket.MSG_DONTWAIT
+                )
             except BlockingIOError:
                 return
             except OSError as error:  # user code may have closed or replaced the descriptor

@@ -11,24 +11,23 @@ from contextlib import suppress
 from executor_image.frames import MAX_FILE_PIECE, MAX_FILES, MAX_OUTCOME
 from executor_image.runner.protowire import chunk, unsigned
 
-WORKSPACE = "/workspace"
 _MAX_DEPTH = 32
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: opening a FIFO must not wait for its other end
 
 
-def handle(body: bytes) -> bytes:
-    """The serialised FileReply to one request."""
+def handle(root: str, body: bytes) -> bytes:
+    """The serialised FileReply to one request about the workspace at ``root``."""
     head, _, data = body.partition(b"\0")
     request = json.loads(head)
     try:
         match request["op"]:
             case "read":
-                return chunk(1, _read(request["path"], request["offset"], request["length"]))
+                return chunk(1, _read(root, request["path"], request["offset"], request["length"]))
             case "write":
-                _write(request["path"], data, request["append"])
+                _write(root, request["path"], data, request["append"])
                 return b""
             case _:
-                return b"".join(_list())
+                return b"".join(_list(root))
     except (OSError, ValueError, OverflowError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return chunk(3, text.encode("utf-8", "replace") or b"failed")
@@ -41,9 +40,9 @@ def _parts(path: str) -> list[str]:
     return parts
 
 
-def _open_folder(parts: list[str], make: bool) -> int:
+def _open_folder(root: str, parts: list[str], make: bool) -> int:
     """Walks down one component at a time, so a link on the way is refused and not followed."""
-    folder = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     for part in parts:
         try:
             if make:
@@ -56,9 +55,9 @@ def _open_folder(parts: list[str], make: bool) -> int:
     return folder
 
 
-def _open_file(path: str, flags: int, make: bool = False) -> int:
+def _open_file(root: str, path: str, flags: int, make: bool = False) -> int:
     *folders, name = _parts(path)
-    folder = _open_folder(folders, make)
+    folder = _open_folder(root, folders, make)
     try:
         fd = os.open(name, flags | _SAFE, 0o600, dir_fd=folder)
     finally:
@@ -69,23 +68,23 @@ def _open_file(path: str, flags: int, make: bool = False) -> int:
     return fd
 
 
-def _read(path: str, offset: int, length: int) -> bytes:
-    fd = _open_file(path, os.O_RDONLY)
+def _read(root: str, path: str, offset: int, length: int) -> bytes:
+    fd = _open_file(root, path, os.O_RDONLY)
     try:
         return os.pread(fd, min(length, MAX_FILE_PIECE), offset)
     finally:
         os.close(fd)
 
 
-def _write(path: str, data: bytes, append: bool) -> None:
+def _write(root: str, path: str, data: bytes, append: bool) -> None:
     mode = os.O_APPEND if append else os.O_TRUNC
-    with os.fdopen(_open_file(path, os.O_WRONLY | os.O_CREAT | mode, make=True), "wb") as file:
+    with os.fdopen(_open_file(root, path, os.O_WRONLY | os.O_CREAT | mode, make=True), "wb") as file:
         file.write(data)
 
 
-def _list() -> Iterator[bytes]:
+def _list(root: str) -> Iterator[bytes]:
     total = 0
-    for count, (path, size) in enumerate(_walk(WORKSPACE, "", 0)):
+    for count, (path, size) in enumerate(_walk(root, "", 0)):
         entry = chunk(2, chunk(1, os.fsencode(path)), unsigned(2, size))
         total += len(entry)
         if count >= MAX_FILES or total > MAX_OUTCOME:

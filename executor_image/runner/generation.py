@@ -1,8 +1,8 @@
-"""One process of the fork tree: waits for commands, runs executions, forks a checkpoint of itself.
+"""One process of the fork tree: waits for commands, runs executions, forks copies of itself.
 
-The *head* holds the Python state and runs the executions. After each one that it lived through it forks: the copy is
-the *checkpoint*, which only waits. If the head has to be killed or dies, the checkpoint kills what is left of it, is
-the head from then on, and forks a checkpoint in its turn: the variables are those from before the execution. Both are
+The *head* holds the Python state and runs the executions. After each one that it lived through it forks: the copy is a
+*checkpoint*, which only waits. If the head has to be killed or dies, or if the host wants an older state, a checkpoint
+becomes the head, after it has forked a copy in its own place. A branch is a copy with a workspace of its own. All are
 the same program in the same loop; which is which, the supervisor knows.
 
 The head forks when its result has been sent, while nobody waits. That the copy waits and the original goes on, and not
@@ -27,8 +27,10 @@ from executor_image.runner import files
 from executor_image.runner.channel import Channel, ChannelClosed
 from executor_image.runner.interpreter import Interpreter, end_with
 from executor_image.runner.output import FrameWriter
+from executor_image.runner.randomness import Randomness
 from executor_image.runner.tools import Calls, make_function
 from executor_image.runner.values import encode_result
+from executor_image.runner.workspace import BRANCHES, Workspace
 
 T = TypeVar("T")
 
@@ -40,9 +42,10 @@ class Generation:
 
     def __init__(self, channel: Channel, setup: dict[str, Any]) -> None:
         self._channel = channel
-        self._interpreter = Interpreter(setup["import_rules"])
+        self._randomness = Randomness()
+        self._interpreter = Interpreter(setup["import_rules"], self._randomness.listen)
+        self._workspace = Workspace(setup["checkpoint_files"])
         self._calls = Calls(channel)
-        self._checkpoint = 0  # pid of the copy made last
         self._number = 0  # of the execution under way, or of the last
         self._interruptible = False
         self._prepare_namespace(setup)
@@ -71,8 +74,9 @@ class Generation:
         commands: dict[int, Callable[[bytes], None]] = {
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
-            frames.SIGNAL: _signal_head,
-            frames.FILE: lambda body: self._channel.send(frames.FILE_REPLY, files.handle(body)),
+            frames.WAKE: self._wake,
+            frames.MEASURE: lambda _: self._channel.send(frames.MEASURED, frames.U64.pack(_memory_held())),
+            frames.FILE: lambda body: self._channel.send(frames.FILE_REPLY, files.handle(self._workspace.root, body)),
         }
         try:
             while True:
@@ -84,42 +88,53 @@ class Generation:
     # ----------------------------------------------------------------------------------------------------- forking
 
     def _fork(self, body: bytes) -> None:
-        (number,) = frames.U32.unpack(body)
-        ours, theirs = self._channel.fileno(), socket.socket(fileno=self._channel.take_fd())
+        number, kind = frames.FORK_BODY.unpack(body)
+        is_branch = kind in (frames.FORK_BRANCH, frames.FORK_PRESENT_BRANCH)
+        fds = [self._channel.take_fd() for _ in range(3 if is_branch else 1)]
+        ours, theirs = self._channel.fileno(), socket.socket(fileno=fds[0])
+        if kind in (frames.FORK_CHECKPOINT, frames.FORK_PRESENT_BRANCH):
+            self._workspace.look()
+        self._randomness.save()
         _reap()
         _collect(number)
-        try:
-            pid = os.fork()
-        except OSError:  # the pids or the memory limit
-            pid = -1
-        if pid == 0:
+        pid = _fork_orphan() if is_branch else _fork_child()
+        if pid is None:
             os.close(ours)
-            theirs.recv(1, socket.MSG_PEEK)  # waits here: each further line would copy pages of a copy never needed
-            self._wake_up(theirs)
+            # Waits here: each further line would copy pages of a copy that may never be needed.
+            if not theirs.recv(1, socket.MSG_PEEK):
+                os._exit(0)
+            self._take_over(theirs, fds[1:])
             return
         theirs.close()
-        self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid))
-        if pid > 0:
-            self._drop_checkpoint()
-            self._checkpoint = pid
+        for fd in fds[1:]:
+            os.close(fd)
+        covered = not self._workspace.reason
+        self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid, covered))
         if not self._channel.readable():  # else somebody waits already
             self._interpreter.rehearse()
 
-    def _wake_up(self, sock: socket.socket) -> None:
-        """This copy is needed after all."""
+    def _take_over(self, sock: socket.socket, pipes: list[int]) -> None:
+        """This copy is needed: it gets commands of its own from now on."""
         self._channel.forget()
         self._channel = Channel(sock)
         self._calls = Calls(self._channel)
-        self._checkpoint = 0
+        self._randomness.resume()
+        for target, pipe in enumerate(pipes, start=1):
+            os.dup2(pipe, target)
+            os.close(pipe)
 
-    def _drop_checkpoint(self) -> None:
-        if self._checkpoint:
-            with suppress(OSError):  # it was killed among strays, and its number may be somebody else's by now
-                os.kill(self._checkpoint, signal.SIGKILL)
+    def _wake(self, body: bytes) -> None:
+        """This copy becomes a head: of its own workspace as it was, or of a copy in another place."""
+        (branch,) = frames.U32.unpack(body)
+        self._randomness.renew()
+        reason = self._workspace.move(f"{BRANCHES}/{branch}") if branch else self._workspace.restore()
+        told = reason.encode("utf-8", "replace")[: frames.MAX_REASON]
+        self._channel.send(frames.WOKEN, bytes([not reason]), told)
 
     # --------------------------------------------------------------------------------------------------- executing
 
     def _execute(self, body: bytes) -> None:
+        _reap()  # checkpoints that were let go: their numbers count as processes until then
         nonce, self._number = frames.EXECUTE_HEAD.unpack_from(body)
         self._calls.nonce = nonce
         me = os.getpid()
@@ -173,15 +188,36 @@ def _reap() -> None:
             pass
 
 
-def _signal_head(body: bytes) -> None:
-    what, pid = frames.SIGNAL_BODY.unpack(body)
-    with suppress(ProcessLookupError):  # it has ended by itself
-        if what == frames.SIGNAL_KILL:
-            # Everything of this uid but this process, in one pass that a forking process cannot outrun: strays that
-            # left the process group or were forked twice are found too.
-            os.kill(-1, signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGINT)
+def _fork_child() -> int | None:
+    """The child's pid, -1 if there can be none; None in the child."""
+    try:
+        return os.fork() or None
+    except OSError:  # the pids or the memory limit
+        return -1
+
+
+def _fork_orphan() -> int | None:
+    """As ``_fork_child``, and PID 1 is the child's parent at once, which hears of its end from the kernel.
+
+    The pid is not known here: 0.
+    """
+    middle = _fork_child()
+    if middle is None:
+        made = _fork_child()
+        if made is not None:
+            os._exit(made == -1)
+        return None
+    if middle == -1:
+        return -1
+    return -1 if os.waitpid(middle, 0)[1] else 0
+
+
+def _memory_held() -> int:
+    """Bytes that no other process shares; 0 where the kernel does not say."""
+    with suppress(OSError, ValueError), open("/proc/self/smaps_rollup", "rb") as file:
+        lines = [line.split() for line in file if line.startswith(b"Private_")]
+        return sum(int(line[1]) for line in lines) * 1024
+    return 0
 
 
 def _flush(stream: Any) -> None:

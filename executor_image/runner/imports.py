@@ -97,8 +97,9 @@ def _catches_import_error(handler: ast.ExceptHandler) -> bool:
 class Guard:
     """Holds user code to the allowlist while it runs."""
 
-    def __init__(self, allowlist: Allowlist) -> None:
+    def __init__(self, allowlist: Allowlist, on_import: Callable[[], None]) -> None:
         self._allowlist = allowlist
+        self._on_import = on_import  # called after each import statement
         self._import: Callable[..., ModuleType] = builtins.__import__
 
     def install(self) -> None:
@@ -124,6 +125,7 @@ class Guard:
         if by_user:
             self._allowlist.check(name)
         module = self._import(name, globals, locals, fromlist, level)
+        self._on_import()
         if by_user:
             for part in fromlist or ():
                 self._check_submodule(name, part, getattr(module, part, None))

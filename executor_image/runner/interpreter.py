@@ -46,9 +46,9 @@ class FinalAnswer(BaseException):
 class Interpreter:
     """The user's namespace and the policy on what it may import."""
 
-    def __init__(self, rules: list[str]) -> None:
+    def __init__(self, rules: list[str], on_import: Callable[[], None] = lambda: None) -> None:
         self._allowlist = Allowlist(rules)
-        self._guard = Guard(self._allowlist)
+        self._guard = Guard(self._allowlist, on_import)
         self._main = types.ModuleType("__main__")
         sys.modules["__main__"] = self._main
 

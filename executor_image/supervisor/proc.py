@@ -26,16 +26,16 @@ def _status(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def alive_of(uid: int) -> set[int]:
-    """Processes of that uid that still run (a zombie holds nothing but its number)."""
-    found = set()
+def alive_of(uid: int) -> dict[int, int]:
+    """Processes of that uid that still run, each with its parent (a zombie holds nothing but its number)."""
+    found = {}
     for pid in pids():
         try:
             status = _status(pid)
         except OSError:  # it ended meanwhile
             continue
         if int(status["Uid"].split()[0]) == uid and not status["State"].startswith(("Z", "X")):
-            found.add(pid)
+            found[pid] = int(status["PPid"])
     return found
 
 
@@ -139,6 +139,7 @@ class Cgroup:
         self._cpu_v2 = _first_open(["cpu.stat"])
         self._oom = _first_open(["memory/memory.oom_control", "memory.events"])
         self._tasks = _first_open(["pids/pids.current", "pids.current"])
+        self._memory = _first_open(["memory/memory.stat", "memory.stat"])
 
     def read(self) -> Reading:
         """The counters now."""
@@ -147,6 +148,12 @@ class Cgroup:
     def tasks(self) -> int:
         """Processes and threads in the container; -1 if that is not visible."""
         return int(os.pread(self._tasks, 64, 0)) if self._tasks >= 0 else -1
+
+    def memory(self) -> int:
+        """Bytes in use that only the end of a process or a file can free; the page cache can go at any time."""
+        stat = os.pread(self._memory, 8192, 0) if self._memory >= 0 else b""
+        anonymous = max(_number_after(stat, b"\nrss "), _number_after(b"\n" + stat, b"\nanon "))
+        return anonymous + _number_after(stat, b"\nshmem ")
 
     def _cpu(self) -> float:
         if self._cpu_v1 >= 0:

@@ -1,7 +1,7 @@
-"""The gRPC server: one session, proven by token, then the end of the container.
+"""The gRPC server: one session, proven by token, and a stream for each of its branches; then the end of the container.
 
-A closed stream ends the container at once (a session is used once); a silent one, or none at all, after the lease; any
-one after the lifetime. So nothing outlives a killed orchestrator, whatever happens to the engine's clean-up.
+Closing the first stream ends the container at once (a session is used once); a silent one, or none at all, after the
+lease; any one after the lifetime. So nothing outlives a killed orchestrator, whatever happens to the engine's clean-up.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ import grpc
 from executor_api.v1 import executor_pb2 as pb
 from executor_api.v1 import executor_pb2_grpc
 
+from executor_image import frames
 from executor_image.supervisor import proc
+from executor_image.supervisor.container import MAX_BRANCHES, Container
+from executor_image.supervisor.peer import Peer
 from executor_image.supervisor.session import HostViolation, Session
-from executor_image.supervisor.tree import Runner
+from executor_image.supervisor.setup import setup_body
+from executor_image.supervisor.staged import Staged
 
 SOCKET_DIR = Path("/run/s")  # bind-mounted; only this uid may enter
 PROTOCOL_VERSION = 1
@@ -39,31 +43,56 @@ def proof(token: bytes, label: bytes, *nonces: bytes) -> bytes:
 
 
 class Executor(executor_pb2_grpc.ExecutorServicer):
-    """Serves the one session of this container."""
+    """Serves the one session of this container, and its branches."""
 
-    def __init__(self, runner: Runner, token: bytes, lease: asyncio.TimerHandle) -> None:
-        self._runner = runner
+    def __init__(self, staged: Staged, token: bytes, lease: asyncio.TimerHandle) -> None:
+        self._staged = staged
         self._token = token
         self._lease = lease
         self._taken = False
+        self._container: Container | None = None
 
     async def Session(self, request_iterator: object, context: Any) -> None:
-        """The whole session; the process ends with it."""
-        if self._taken:
+        """One stream, to its end. The process ends with the first one."""
+        if self._container:
+            await self._serve_branch(self._container, context)
+        elif self._taken:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this executor has had its session")
-        self._taken = True
+        else:
+            self._taken = True
+            await self._serve_container(context)
+
+    async def _serve_container(self, context: Any) -> None:
         opened = await self._prove(context)
         try:
-            session = Session(self._runner, opened)
+            staged = self._staged
+            container = Container(staged, opened)
+            session = Session(container, 0, Peer(staged.runner, staged.runner_pid), staged.pipes)
+            session.tree.head.send(frames.SETUP, setup_body(opened))
             async with asyncio.timeout(READY_DEADLINE):
                 await session.ready
-            await context.write(pb.ExecutorMessage(ready=proc.facts(self._runner.uid, platform.python_version())))
+            await context.write(pb.ExecutorMessage(ready=proc.facts(container.uid, platform.python_version())))
             self._lease.cancel()
+            self._container = container
             await _converse(session, context)
         except HostViolation as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
             end()
+
+    async def _serve_branch(self, container: Container, context: Any) -> None:
+        attach = (await context.read()).attach
+        session = container.attach(attach.branch, attach.secret)
+        if not isinstance(session, Session):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "there is no such branch to attach to")
+            return
+        try:
+            await context.write(pb.ExecutorMessage(attached=pb.Attached()))
+            await _converse(session, context)
+        except HostViolation as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        finally:
+            session.close()
 
     async def _prove(self, context: Any) -> pb.Open:
         """Each side shows that it knows the token, and only then anything is done."""
@@ -125,7 +154,7 @@ def _take_token() -> bytes:
     return token
 
 
-async def _serve(runner: Runner, lease: float, lifetime: float) -> None:
+async def _serve(staged: Staged, lease: float, lifetime: float) -> None:
     loop = asyncio.get_running_loop()
     loop.call_later(lifetime, end)
     half = int(lease * 500)  # milliseconds: a ping after half a lease, the other half to answer
@@ -133,14 +162,14 @@ async def _serve(runner: Runner, lease: float, lifetime: float) -> None:
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE),
             ("grpc.max_send_message_length", MAX_MESSAGE),
-            ("grpc.max_concurrent_streams", 1),
+            ("grpc.max_concurrent_streams", 1 + MAX_BRANCHES),
             ("grpc.keepalive_time_ms", half),
             ("grpc.keepalive_timeout_ms", half),
             ("grpc.http2.ping_timeout_ms", half),
             ("grpc.http2.max_pings_without_data", 0),
         ]
     )
-    executor = Executor(runner, _take_token(), loop.call_later(lease, end))
+    executor = Executor(staged, _take_token(), loop.call_later(lease, end))
     executor_pb2_grpc.add_ExecutorServicer_to_server(executor, server)  # type: ignore[no-untyped-call]
     server.add_insecure_port(f"unix:{SOCKET_DIR}/starting.sock")
     await server.start()
@@ -149,11 +178,11 @@ async def _serve(runner: Runner, lease: float, lifetime: float) -> None:
     await server.wait_for_termination()
 
 
-def run(runner: Runner, lease: float, lifetime: float) -> NoReturn:
+def run(staged: Staged, lease: float, lifetime: float) -> NoReturn:
     """Serves until the session, the lease or the lifetime ends; never returns."""
     signal.signal(signal.SIGTERM, lambda *_: end())
     os.umask(0o077)
-    served: Awaitable[None] = _serve(runner, lease, lifetime)
+    served: Awaitable[None] = _serve(staged, lease, lifetime)
     try:
         asyncio.run(served)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001 — said once, on the container's stderr, before the end

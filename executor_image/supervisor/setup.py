@@ -33,5 +33,6 @@ def setup_body(opened: pb.Open) -> bytes:
         "tools": tools,
         "final_answer": opened.final_answer,
         "env": dict(opened.env),
+        "checkpoint_files": opened.checkpoint_files,
     }
     return json.dumps(setup).encode()

@@ -1,38 +1,55 @@
-"""The fork tree as the supervisor holds it: the head, its checkpoint, and a channel to each.
+"""The fork tree of one branch: the head, which runs what is to be run, and the checkpoints, which wait.
 
-Everything that comes up a channel is hostile. A frame that breaks the rules is reported as a fault of its process.
+    head ── executes 1 ── forks ── executes 2 ── forks ── executes 3 ✗
+                           └ checkpoint of 1      └ checkpoint of 2: is the head now, and forks another in its place
+
+Everything that a process says is hostile: a lie costs its own branch a state, and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from executor_image import frames
+from executor_image.supervisor.peer import Peer, PeerGone
+from executor_image.supervisor.warden import Warden
 
-_READ_SIZE = 256 << 10
-_LAST_READS = 4
-MAX_UNSENT = 32 << 20  # bytes: results of a dozen tool calls that run at the same time
+RETIRED_SECONDS = 1.0  # for a process that was let go to be gone; then it counts as a stray
+
+
+@dataclass
+class Checkpoint:
+    """A state, and the process that holds it."""
+
+    number: int
+    execution: int  # the last whose work is in it
+    parent: int | None  # the execution of the state it came from
+    peer: Peer
+    name: bytes = b""
+    pinned: bool = False  # somebody asked for it: it goes only when asked to
+    has_files: bool = False
+    made_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
-class Runner:
-    """What the launcher made: the first process of the fork tree and the ways to it."""
+class Woken:
+    """A copy is a head now: whose end its state is of, and what became of the workspace's files."""
 
-    pid: int
-    uid: int
-    channel: socket.socket
-    pipes: tuple[int, int]  # what its descriptors 1 and 2 write to
+    execution: int
+    files_restored: bool
+    reason: bytes
 
 
 class Listener(Protocol):
     """Who is told what happens in the tree."""
-
-    def on_ready(self) -> None:
-        """The first head has taken its setup in."""
 
     def on_head_frame(self, kind: int, body: bytes) -> None:
         """The head sent something of an execution or a file request."""
@@ -40,179 +57,243 @@ class Listener(Protocol):
     def on_head_fault(self, reason: str) -> None:
         """The head closed its channel or broke the rules; it may still run."""
 
-    def on_forked(self, forked: bool) -> None:
+    def on_forked(self) -> None:
         """The head has made a checkpoint of itself, or could not."""
 
 
-class Peer:
-    """One runner process and the channel to it."""
+class Numbers:
+    """Numbers of checkpoints and branches: never used twice in a container."""
 
-    def __init__(self, number: int, sock: socket.socket, pid: int = 0) -> None:
-        sock.setblocking(False)
-        self.number = number
-        self.pid = pid  # 0 until it is known
-        self.sock = sock
-        self.reader = frames.FrameReader(frames.FROM_RUNNER)
-        self.unsent = bytearray()
-        self._waits = False  # for room to send
+    def __init__(self) -> None:
+        self._last = 0
 
-    def send(self, kind: int, *parts: bytes) -> None:
-        """Sends a frame without waiting; what does not fit goes when there is room."""
-        self.unsent += frames.pack(kind, *parts)
-        self._push()
-
-    @property
-    def stuffed(self) -> bool:
-        """True if the process does not take what it is sent, which must not fill this one's memory."""
-        return len(self.unsent) > MAX_UNSENT
-
-    def _push(self) -> None:
-        try:
-            del self.unsent[: self.sock.send(self.unsent)]
-        except BlockingIOError:
-            pass
-        except OSError:  # the process is gone; its end is reported where the channel is read
-            self.unsent.clear()
-        if self.unsent and not self._waits:
-            asyncio.get_running_loop().add_writer(self.sock, self._push)
-        elif self._waits and not self.unsent:
-            asyncio.get_running_loop().remove_writer(self.sock)
-        self._waits = bool(self.unsent)
-
-    def send_fork(self, number: int, checkpoint: socket.socket) -> bool:
-        """Asks for a fork; the copy gets the channel ``checkpoint``. False if the process does not take commands."""
-        if self.unsent:
-            return False
-        try:
-            socket.send_fds(self.sock, [frames.pack(frames.FORK, frames.U32.pack(number))], [checkpoint.fileno()])
-        except OSError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Forgets the process; one that waits for commands ends at that."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self.sock)
-        loop.remove_writer(self.sock)
-        self.sock.close()
+    def next(self) -> int:
+        """The next one."""
+        self._last += 1
+        return self._last
 
 
 class ForkTree:
-    """The head runs what is to be run; the checkpoint can kill it and take its place."""
+    """Holds the processes of one branch.
 
-    def __init__(self, runner: Runner, listener: Listener) -> None:
-        self.head = Peer(0, runner.channel, runner.pid)
-        self.checkpoint: Peer | None = None
-        self.retired: set[int] = set()  # pids of checkpoints that the head was to kill and that may not be gone yet
-        self._next: Peer | None = None  # asked for, not reported yet
+    Attributes:
+        head: runs executions.
+        checkpoints: oldest first.
+        current: the checkpoint that is the present state; None while there is none, as with threads.
+        execution: the last execution whose work is in the present state.
+        parent: the execution of the state that it came from.
+    """
+
+    def __init__(self, head: Peer, listener: Listener, warden: Warden, numbers: Numbers) -> None:
+        self.checkpoints: list[Checkpoint] = []
+        self.current: Checkpoint | None = None
+        self.execution = 0
+        self.parent: int | None = None
+        self.frozen = False  # the head is stopped, because threads of the code are alive in it
+        self.retired: dict[int, float] = {}  # pids that were let go, and when
+        self._asked: Checkpoint | None = None  # asked for, not reported yet
         self._listener = listener
-        self._count = 0
-        self._watch(self.head)
+        self._warden = warden
+        self._numbers = numbers
+        self._lead(head)
 
-    # ------------------------------------------------------------------------------------------------- commands
+    def _lead(self, head: Peer) -> None:
+        self.head = head
+        head.listen(self._on_head_frame, self._on_head_closed)
 
-    def fork(self) -> bool:
-        """Has the head make a checkpoint of itself; the present one is let go once that is done."""
+    # ------------------------------------------------------------------------------------------------- the head
+
+    def advance(self, execution: int) -> None:
+        """An execution has ended and left a state of its own."""
+        self.parent, self.execution, self.current = self.execution, execution, None
+
+    def signal(self, number: int) -> None:
+        """Signals the head."""
+        self._warden.signal(self.head.pid, number)
+
+    def freeze(self) -> None:
+        """Stops the head: nothing in it runs until ``thaw``."""
+        self.frozen = True
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Has a stopped head go on."""
+        if self.frozen:
+            self.frozen = False
+            self.signal(signal.SIGCONT)
+
+    def _on_head_frame(self, peer: Peer, kind: int, body: bytes) -> None:
+        if peer is not self.head:
+            return
+        if kind == frames.FORKED:
+            self._on_forked(body)
+        else:
+            self._listener.on_head_frame(kind, body)
+
+    def _on_head_closed(self, peer: Peer, reason: str) -> None:
+        if peer is self.head:
+            self._listener.on_head_fault(reason)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def fork(self) -> None:
+        """Has the head make a checkpoint of the present state; ``on_forked`` tells when it has, or could not."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._count += 1
+        made = Checkpoint(self._numbers.next(), self.execution, self.parent, Peer(ours))
         with theirs:
-            if not self.head.send_fork(self._count, theirs):
-                ours.close()
-                return False
-        self._next = Peer(self._count, ours)
-        return True
-
-    def signal(self, what: int) -> bool:
-        """Has the checkpoint interrupt the head, or kill everything but itself; False if there is no checkpoint."""
-        if self.checkpoint:
-            self.checkpoint.send(frames.SIGNAL, frames.SIGNAL_BODY.pack(what, self.head.pid))
-        return self.checkpoint is not None
+            body = frames.FORK_BODY.pack(made.number, frames.FORK_CHECKPOINT)
+            if self.head.send_fds(frames.FORK, body, [theirs.fileno()]):
+                self._asked = made
+            else:
+                made.peer.close()
 
     @property
     def forking(self) -> bool:
         """True if a checkpoint has been asked for that is not there yet."""
-        return self._next is not None
+        return self._asked is not None
 
-    def restore(self) -> bool:
-        """The head is dead: the checkpoint takes its place and forks another. False if there is none."""
-        if self.checkpoint is None:
-            return False
-        self.head.close()
-        if self._next:
-            self._next.close()
-        self.head, self.checkpoint, self._next = self.checkpoint, None, None
-        self._watch(self.head)
-        return self.fork()
-
-    def pause(self, paused: bool) -> None:
-        """Stops or goes on reading the head, so that it has to wait."""
-        if paused:
-            asyncio.get_running_loop().remove_reader(self.head.sock)
-        else:
-            self._watch(self.head)
-
-    def take_what_is_left(self) -> None:
-        """What a head that is dead wrote before: at most what a socket holds."""
-        head = self.head
-        for _ in range(_LAST_READS):
-            self._on_readable(head)
-
-    # --------------------------------------------------------------------------------------------------- reading
-
-    def _watch(self, peer: Peer) -> None:
-        asyncio.get_running_loop().add_reader(peer.sock, self._on_readable, peer)
-
-    def _on_readable(self, peer: Peer) -> None:
-        try:
-            data = peer.sock.recv(_READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._on_closed(peer, "closed its channel")
-            return
-        try:
-            for kind, body in peer.reader.feed(data):
-                self._dispatch(peer, kind, body)
-        except frames.FrameViolation as error:
-            self._on_closed(peer, f"sent an illegal {error}")
-
-    def _on_closed(self, peer: Peer, reason: str) -> None:
-        asyncio.get_running_loop().remove_reader(peer.sock)
-        if peer is self.head:
-            self._listener.on_head_fault(reason)
-        elif peer is self.checkpoint:
-            peer.close()
-            self.checkpoint = None
-
-    def _dispatch(self, peer: Peer, kind: int, body: bytes) -> None:
-        if peer is not self.head:
-            raise frames.FrameViolation(f"frame of type {kind} from a checkpoint")
-        if kind == frames.READY:
-            self._listener.on_ready()
-        elif kind == frames.FORKED:
-            self._on_forked(*frames.FORKED_BODY.unpack(body))
-        else:
-            self._listener.on_head_frame(kind, body)
-
-    def _on_forked(self, number: int, pid: int) -> None:
-        made, self._next = self._next, None
+    def _on_forked(self, body: bytes) -> None:
+        made, self._asked = self._asked, None
+        number, pid, has_files = frames.FORKED_BODY.unpack(body)
         if made is None or made.number != number:
             raise frames.FrameViolation("report of a fork that was not asked for")
-        if pid <= 0:
-            made.close()
+        if pid > 0:
+            made.peer.pid, made.has_files = pid, bool(has_files)
+            self._add(made)
         else:
-            made.pid = pid
-            self._let_go()
-            self.checkpoint = made
-            self._watch(made)
-        self._listener.on_forked(pid > 0)
+            made.peer.close()
+        self._listener.on_forked()
 
-    def _let_go(self) -> None:
-        if self.checkpoint:
-            self.retired.add(self.checkpoint.pid)
-            self.checkpoint.close()
+    def _add(self, made: Checkpoint) -> None:
+        """Another of the same state, made because its files changed, takes the place of the one before."""
+        before = self.checkpoints[-1] if self.checkpoints else None
+        if before and not before.pinned and (before.execution, before.parent) == (made.execution, made.parent):
+            self.drop(before)
+        self._watch(made)
+        self.checkpoints.append(made)
+        self.current = made
+
+    def _watch(self, checkpoint: Checkpoint) -> None:
+        checkpoint.peer.listen(lambda peer, *_: self._on_checkpoint_closed(peer), self._on_checkpoint_closed)
+
+    def _on_checkpoint_closed(self, peer: Peer, _reason: str = "") -> None:
+        """It has died, as one that user code killed does, or says what it was not asked."""
+        for checkpoint in [c for c in self.checkpoints if c.peer is peer]:
+            self.drop(checkpoint)
+
+    def drop(self, checkpoint: Checkpoint) -> None:
+        """Lets a checkpoint go; its process ends."""
+        self.checkpoints.remove(checkpoint)
+        if self.current is checkpoint:
+            self.current = None
+        self._retire(checkpoint.peer)
+
+    def _retire(self, peer: Peer) -> None:
+        peer.close()
+        if peer.pid:
+            self.retired[peer.pid] = time.monotonic()
+
+    def known(self) -> list[int]:
+        """The pids that belong to the tree; what is let go belongs to it for a moment more."""
+        now = time.monotonic()
+        self.retired = {pid: at for pid, at in self.retired.items() if now - at < RETIRED_SECONDS}
+        return [self.head.pid, *(c.peer.pid for c in self.checkpoints)]
+
+    # -------------------------------------------------------------------------------------------------- going back
+
+    def nearest(self) -> Checkpoint | None:
+        """The present state, or what comes nearest to it: the state that it came from, or the newest there is."""
+        parents = [c for c in self.checkpoints if c.execution == self.parent]
+        return self.current or next(reversed(parents or self.checkpoints), None)
+
+    async def promote(self, checkpoint: Checkpoint) -> Woken:
+        """The checkpoint's process becomes the head, after it has left a copy of itself in its place.
+
+        The head of before is killed, unless it is dead. If no copy can be made there is one checkpoint less.
+
+        Raises:
+            PeerGone: the checkpoint's process does not answer; nothing has changed.
+        """
+        peer = checkpoint.peer
+        self._warden.signal(peer.pid, signal.SIGCONT)  # in case user code has stopped it
+        copy = await self._copy(checkpoint)
+        self._replace_head(peer)
+        if copy:
+            checkpoint.peer = copy
+            self._watch(checkpoint)
+        else:
+            self.checkpoints.remove(checkpoint)
+        self.execution, self.parent, self.current = checkpoint.execution, checkpoint.parent, None
+        woken = await self.wake(0)
+        self.current = checkpoint if copy else None
+        return woken
+
+    async def _copy(self, checkpoint: Checkpoint) -> Peer | None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        copy = Peer(ours)
+        with theirs:
+            pid, _ = await self._ask_to_fork(checkpoint.peer, checkpoint.number, frames.FORK_COPY, [theirs.fileno()])
+        if pid <= 0:
+            copy.close()
+            return None
+        copy.pid = pid
+        return copy
+
+    async def _ask_to_fork(self, peer: Peer, number: int, kind: int, descriptors: Sequence[int]) -> tuple[int, bool]:
+        """The pid of the copy, and whether it has the files."""
+        answer = peer.expect(frames.FORKED)
+        if not peer.send_fds(frames.FORK, frames.FORK_BODY.pack(number, kind), descriptors):
+            raise PeerGone("the process takes no commands")
+        _, pid, has_files = frames.FORKED_BODY.unpack(await answer)
+        return pid, bool(has_files)
+
+    def _replace_head(self, peer: Peer) -> None:
+        old = self.head
+        if self._asked:
+            self._asked.peer.close()
+            self._asked = None
+        if not old.closed:
+            self._warden.signal(old.pid, signal.SIGKILL)
+            self._retire(old)
+        self.frozen = False
+        self._lead(peer)
+
+    async def wake(self, branch: int) -> Woken:
+        """Has a head that was a copy take its workspace over: as it was, or, of a branch, in a place of its own.
+
+        Raises:
+            PeerGone: it does not answer.
+        """
+        body = await self.head.ask(frames.WAKE, frames.U32.pack(branch), frames.WOKEN)
+        return Woken(self.execution, bool(body[0]), body[1:])
+
+    async def fork_branch(self, source: Checkpoint | None, sock: socket.socket, pipes: Sequence[int]) -> bool:
+        """Has the head, or a checkpoint, make the first head of a branch. False if it cannot.
+
+        Raises:
+            PeerGone: it does not answer.
+        """
+        peer = source.peer if source else self.head
+        kind = frames.FORK_BRANCH if source else frames.FORK_PRESENT_BRANCH
+        self._warden.signal(peer.pid, signal.SIGCONT)
+        pid, _ = await self._ask_to_fork(peer, self._numbers.next(), kind, [sock.fileno(), *pipes])
+        return pid >= 0
+
+    async def measure(self, checkpoint: Checkpoint, seconds: float) -> int:
+        """Bytes that it alone holds, in its own words; 0 if it does not say."""
+        with suppress(PeerGone, TimeoutError):
+            async with asyncio.timeout(seconds):
+                return int(frames.U64.unpack(await checkpoint.peer.ask(frames.MEASURE, b"", frames.MEASURED))[0])
+        return 0
+
+    def close(self) -> None:
+        """Ends all processes of the tree."""
+        self.signal(signal.SIGKILL)
+        for checkpoint in list(self.checkpoints):
+            self.drop(checkpoint)
+        if self._asked:
+            self._asked.peer.close()
+        self._retire(self.head)
 
 
 def describe_exit(wait_status: int) -> str:

@@ -1,5 +1,6 @@
 """Agents: a model thinks, code or tools act, and the loop in loop.py goes round until there is an answer."""
 
+from orchestrator.agents.branching import Best
 from orchestrator.agents.code import CodeAgent
 from orchestrator.agents.loop import MultiStepAgent
 from orchestrator.agents.memory import (
@@ -20,6 +21,7 @@ __all__ = [
     "ActionStep",
     "AgentEvent",
     "AgentMemory",
+    "Best",
     "CodeAction",
     "CodeAgent",
     "FinalAnswerStep",

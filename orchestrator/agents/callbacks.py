@@ -1,4 +1,4 @@
-"""Calls what the developer hung into the loop: step callbacks and checks of the final answer, sync or async.
+"""Calls what the developer hung into the loop: step callbacks, checks of the final answer, a judge; sync or async.
 
 Sync ones run in a worker thread, one after the other: one that blocks (a prompt to a human, a database) must not stop
 the event loop on which the sandbox's connection lives.
@@ -68,9 +68,14 @@ async def _call(function: Callable[..., Any], arguments: tuple[Any, ...], agent:
         named = {"agent": agent}
     elif _places(function) > len(arguments):
         positional = (*arguments, agent)
+    return await call(function, *positional, **named)
+
+
+async def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Calls it, sync or async; a sync one in a worker thread."""
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        return await function(*positional, **named)
-    result = await asyncio.to_thread(function, *positional, **named)
+        return await function(*arguments, **named)
+    result = await asyncio.to_thread(function, *arguments, **named)
     return await result if inspect.isawaitable(result) else result
 
 

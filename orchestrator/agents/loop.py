@@ -80,7 +80,7 @@ class MultiStepAgent(ABC):
         if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
             raise AgentError(f"name {name!r} must be a Python identifier: managers call agents by it")
         self.model = model
-        self.max_steps = _checked_max_steps(max_steps)
+        self.max_steps = checked_max_steps(max_steps)
         self.name = name
         self.description = description
         self.return_full_result = return_full_result
@@ -109,12 +109,12 @@ class MultiStepAgent(ABC):
             ModelError: the model failed, after retries. The memory is kept.
             SandboxError, EngineError: the sandbox failed, not the code in it. The memory is kept.
         """
-        limit = self.max_steps if max_steps is None else _checked_max_steps(max_steps)
+        limit = self.max_steps if max_steps is None else checked_max_steps(max_steps)
         with self._one_run() as interruption:
             await interruption.guard(self._open())
             if reset:
                 self.memory.reset()
-            yield await self._remember(TaskStep(_checked_task(task)))
+            yield await self._remember(TaskStep(checked_task(task)))
             async with aclosing(self._steps(limit, interruption)) as events:
                 async for event in events:
                     yield event
@@ -267,7 +267,7 @@ class MultiStepAgent(ABC):
     @contextlib.contextmanager
     def _one_run(self) -> Iterator[Interruption]:
         if self._interruption is not None:
-            raise AgentError("this agent is at work on another task; make one agent for each run at a time")
+            raise AgentError("this agent is at work already; make one agent for each run at a time")
         self._interruption = Interruption()
         try:
             yield self._interruption
@@ -314,13 +314,23 @@ def _action_step(number: int, watch: Stopwatch, outcome: Outcome, token_usage: T
     )
 
 
-def _checked_max_steps(max_steps: int) -> int:
+def checked_max_steps(max_steps: int) -> int:
+    """``max_steps``, if it allows a step.
+
+    Raises:
+        AgentError: it does not.
+    """
     if max_steps < 1:
         raise AgentError(f"max_steps is {max_steps}; it must be at least 1")
     return max_steps
 
 
-def _checked_task(task: object) -> str:
+def checked_task(task: object) -> str:
+    """``task``, if it is a text that says something.
+
+    Raises:
+        AgentError: it is not.
+    """
     if not isinstance(task, str) or not task.strip():
         raise AgentError(f"a task is a text that says what to do, not {task!r}")
     return task

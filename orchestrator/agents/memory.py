@@ -6,6 +6,7 @@ that cache prompts by their beginning can. A past code block is sent once, insid
 
 from __future__ import annotations
 
+import copy
 import re
 import secrets
 import time
@@ -103,7 +104,8 @@ class ActionStep:
         observations: what the code wrote and gave, safe to show, shortened. Text of the sandbox, not of the host.
         remarks: the host's words about the execution: that it was stopped, what became of the variables.
         error: None unless the step failed.
-        execution: the outcome as the sandbox gave it, unshortened.
+        execution: the outcome as the sandbox gave it, unshortened; with ``on_error="rollback"`` one that failed has the
+            state ``restored``, if the agent went back.
         token_usage: of the model call, where the endpoint counts.
         is_final_answer: whether ``action_output`` is the answer of the run.
         action_output: the final answer, else the value of the code's last expression.
@@ -143,7 +145,7 @@ class ActionStep:
             text = _ROLE_TOKENS.sub(r"\g<0> ", "\n".join(inside))
             yield f"Observation:\n<{self.fence}>\n{text}\n</{self.fence}>"
         if self.remarks:
-            yield self.remarks
+            yield _ROLE_TOKENS.sub(r"\g<0> ", self.remarks)  # a reason in them may quote what the sandbox said
         if self.error:
             yield f"Error:\n{self.error.message}\n{_RETRY}" if from_host else _RETRY
 
@@ -179,6 +181,13 @@ class AgentMemory:
     def reset(self) -> None:
         """Forgets all steps."""
         self.steps = []
+
+    def copy(self) -> AgentMemory:
+        """Another memory with the same steps, which never change, in a list of its own."""
+        twin = copy.copy(self)
+        twin.steps = list(self.steps)
+        twin._written = list(self._written)
+        return twin
 
     def all_steps(self) -> tuple[MemoryStep, ...]:
         """The system prompt and every step."""

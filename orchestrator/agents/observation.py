@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.agents.sanitise import sanitise
-from orchestrator.events import Execution, State, Status
+from orchestrator.agents.sanitise import one_line, sanitise
+from orchestrator.events import Execution, Files, State, Status
 
 # smolagents' figures: its local executor keeps 50,000 characters of prints, its agent 20,000 of a value.
 DEFAULT_MAX_PRINT_OUTPUTS_LENGTH = 50_000
 MAX_VALUE_LENGTH = 20_000
 MAX_ERROR_LENGTH = 10_000  # a traceback is trimmed in the sandbox already; the message in it may be anything
+MAX_REASON_LENGTH = 300  # why files or a state could not be restored: a sentence
 
 _STOPPED = {
     Status.TIMEOUT: "The code was stopped: it ran longer than its time limit.",
@@ -19,11 +20,8 @@ _STOPPED = {
     Status.DIED: "The Python process that ran the code ended before the code did (it crashed or exited).",
     Status.OUTPUT_LIMIT: "The code was stopped: it wrote more output than it may.",
 }
-_STATE = {
-    State.KEPT: "What it did until then is kept.",
-    State.RESTORED: "All variables are as they were before this code ran.",
-    State.LOST: "All variables, functions and imports are gone: define again what you need.",
-}
+_KEPT = "What it did until then is kept."
+_GONE = "All variables, functions and imports are gone: define again what you need."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,14 @@ class Observation:
     error: str | None
 
 
-def observe(execution: Execution, max_print_outputs_length: int) -> Observation:
-    """What to tell the model about ``execution``. Prints beyond that many characters are left out of their middle."""
+def observe(execution: Execution, max_print_outputs_length: int, *, not_undone: str | None = None) -> Observation:
+    """What to tell the model about ``execution``.
+
+    Args:
+        execution: the outcome.
+        max_print_outputs_length: prints beyond that many characters are left out of their middle.
+        not_undone: why its work could not be taken back, if that was tried in vain.
+    """
     logs = execution.logs.stdout
     if execution.logs.stderr:
         logs = f"{logs.rstrip()}\n[stderr]\n{execution.logs.stderr}".lstrip()
@@ -45,7 +49,7 @@ def observe(execution: Execution, max_print_outputs_length: int) -> Observation:
         parts.append(f"Execution logs:\n{_shown(logs, max_print_outputs_length)}")
     if execution.ok and execution.final_answer is None:
         parts.append(f"Last output from code snippet:\n{_shown(execution.text or 'None', MAX_VALUE_LENGTH)}")
-    return Observation("\n".join(parts), _remarks(execution), _error(execution))
+    return Observation("\n".join(parts), _remarks(execution, not_undone), _error(execution))
 
 
 def truncate(text: str, limit: int) -> str:
@@ -60,15 +64,43 @@ def _shown(text: str, limit: int) -> str:
     return truncate(sanitise(text).rstrip(), limit)
 
 
-def _remarks(execution: Execution) -> str:
+def _remarks(execution: Execution, not_undone: str | None) -> str:
     lines = []
     if execution.status in _STOPPED:
-        lines += [_STOPPED[execution.status], _STATE[execution.state]]
-    elif execution.state is not State.KEPT:
-        lines.append(_STATE[execution.state])
+        lines.append(_STOPPED[execution.status])
+    if not_undone is not None:
+        lines.append(f"It could not be undone{_reason(not_undone)}: variables and files are as this code left them.")
+    elif execution.status in _STOPPED or execution.state is not State.KEPT:
+        lines.append(_state(execution))
     if execution.logs.dropped_bytes:
         lines.append(f"{execution.logs.dropped_bytes} bytes of its output were not kept.")
     return "\n".join(lines)
+
+
+def _state(execution: Execution) -> str:
+    match execution.state:
+        case State.KEPT:
+            return _KEPT
+        case State.RESTORED:
+            return f"All {_as_they_were(execution, 'before this code ran')}"
+        case State.LOST if execution.restored_to:
+            then = _as_they_were(execution, f"at the end of execution {execution.restored_to}")
+            return f"The state from before this code is lost; {then}"
+        case State.LOST:
+            return _GONE
+
+
+def _as_they_were(execution: Execution, when: str) -> str:
+    if execution.files is Files.RESTORED:
+        return f"variables and files are as they were {when}."
+    files = f"files are as the code left them{_reason(execution.files_reason)}"
+    return f"variables are as they were {when}; {files}."
+
+
+def _reason(reason: str) -> str:
+    """In parentheses, if there is one. It may quote the sandbox: file names, say."""
+    shown = one_line(reason, MAX_REASON_LENGTH)
+    return f" ({shown})" if shown else ""
 
 
 def _error(execution: Execution) -> str | None:

@@ -29,6 +29,12 @@ def sanitise(text: str) -> str:
     return _MARK_FLOOD.sub(r"\1", _UNSAFE.sub(_escape, text))
 
 
+def one_line(text: str, limit: int) -> str:
+    """``text`` made safe to show, on one line, and of at most ``limit`` characters."""
+    line = " ".join(sanitise(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x100:

@@ -1,4 +1,7 @@
-"""The sandbox that an agent works in: the caller's own, or one of the agent's that lives as long as the agent."""
+"""The sandbox that an agent works in: the caller's own, or one of the agent's that lives as long as the agent.
+
+An agent's own is a container, or a branch of another agent's.
+"""
 
 from __future__ import annotations
 
@@ -81,12 +84,26 @@ class OwnWorkplace:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._release: weakref.finalize[[AsyncSandbox, asyncio.AbstractEventLoop], OwnWorkplace] | None = None
         self._closed = False
+        self._parent: Workplace | None = None  # of a branch
+
+    @classmethod
+    def of_branch(cls, branch: AsyncSandbox, parent: Workplace) -> OwnWorkplace:
+        """Owns ``branch``, which runs on this event loop. If it fails, there is no other.
+
+        ``parent`` is the workplace it was forked in. It is kept alive, for it would take its branches along when it is
+        garbage; closing it by hand still does.
+        """
+
+        workplace = cls(_no_other)
+        workplace._parent = parent
+        workplace._keep(branch, asyncio.get_running_loop())
+        return workplace
 
     async def open(self) -> AsyncSandbox:
         """The sandbox, made and started if it is not yet.
 
         Raises:
-            AgentError: closed, or the sandbox lives on another event loop.
+            AgentError: closed, or the sandbox lives on another event loop, or it was a branch and has failed.
             SandboxError, EngineError: it cannot be started.
         """
         loop = asyncio.get_running_loop()
@@ -135,7 +152,11 @@ class OwnWorkplace:
         if self._release is not None:
             self._release.detach()
             atexit.unregister(self._release)
-        self._sandbox = self._loop = self._release = None
+        self._sandbox = self._loop = self._release = self._parent = None
+
+
+def _no_other() -> AsyncSandbox:
+    raise AgentError("the branch that this agent worked in has failed; make another of the agent it came from")
 
 
 def _close_from_anywhere(sandbox: AsyncSandbox, loop: asyncio.AbstractEventLoop) -> None:

@@ -21,7 +21,7 @@ from executor_api.v1 import executor_pb2 as pb
 from executor_api.v1 import executor_pb2_grpc
 
 from orchestrator.errors import ProtocolViolation, SandboxDied, SandboxStartError
-from orchestrator.sandbox.session import Session
+from orchestrator.sandbox.session import Phase, Session
 
 PROTOCOL_VERSION = 1
 SOCKET_NAME = "executor.sock"
@@ -71,11 +71,13 @@ def _failure(error: grpc.aio.AioRpcError) -> SandboxDied | ProtocolViolation:
 
 
 class Channel:
-    """One session's stream. Made by ``connect``; whoever made it closes it."""
+    """One session's stream, or that of a branch. Made by ``connect`` or ``branch``; whoever made it closes it."""
 
-    def __init__(self, channel: grpc.aio.Channel, call: Any, session: Session) -> None:
+    def __init__(self, channel: grpc.aio.Channel, session: Session, owner: Channel | None = None) -> None:
+        stub: Any = executor_pb2_grpc.ExecutorStub(channel)  # type: ignore[no-untyped-call]
         self._channel = channel
-        self._call = call
+        self._call = stub.Session()
+        self._owner = owner  # whose connection it is, if it is not its own
         self._messages: asyncio.Queue[pb.ExecutorMessage | SandboxDied | ProtocolViolation] = asyncio.Queue(READ_AHEAD)
         self._outgoing: asyncio.Queue[pb.HostMessage] = asyncio.Queue()
         # Tasks of their own, because cancelling a read or a write of gRPC's cancels the whole stream.
@@ -89,9 +91,25 @@ class Channel:
 
         The path goes through the descriptor, so no component of it can be replaced meanwhile.
         """
-        channel = grpc.aio.insecure_channel(f"unix:/proc/self/fd/{directory}/{SOCKET_NAME}", options=_OPTIONS)
-        stub: Any = executor_pb2_grpc.ExecutorStub(channel)  # type: ignore[no-untyped-call]
-        return cls(channel, stub.Session(), session)
+        return cls(
+            grpc.aio.insecure_channel(f"unix:/proc/self/fd/{directory}/{SOCKET_NAME}", options=_OPTIONS), session
+        )
+
+    async def branch(self, forked: pb.Forked) -> Channel:
+        """The stream of a branch, on this one's connection, attached and ready for requests.
+
+        Raises:
+            SandboxDied, ProtocolViolation: the executor failed.
+        """
+        session = Session(self.session.output_cap, Phase.ATTACHING, execution=forked.execution)
+        channel = Channel(self._channel, session, owner=self)
+        try:
+            channel.write(pb.HostMessage(attach=pb.Attach(branch=forked.branch, secret=forked.secret)))
+            await channel.read()
+        except BaseException:
+            await channel.close()
+            raise
+        return channel
 
     async def open(self, token: bytes, settings: Mapping[str, Any]) -> pb.Ready:
         """Proves the token both ways and opens the session; ``settings`` are Open's other fields.
@@ -161,4 +179,5 @@ class Channel:
             self._messages.get_nowait()
         self._messages.put_nowait(self._ended)
         self._call.cancel()
-        await self._channel.close()
+        if self._owner is None:
+            await self._channel.close()

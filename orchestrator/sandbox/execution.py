@@ -15,6 +15,7 @@ from orchestrator.events import (
     Execution,
     ExecutionError,
     ExecutionEvent,
+    Files,
     FinalAnswer,
     Finished,
     Logs,
@@ -31,6 +32,7 @@ from orchestrator.sandbox.channel import Channel
 from orchestrator.sandbox.values import decode, decode_arguments, decode_message
 
 MAX_BUNDLES = 16
+MAX_REASON_SHOWN = 200  # characters
 _STREAMS: dict[int, Stream] = {pb.Output.STREAM_STDOUT: "stdout", pb.Output.STREAM_STDERR: "stderr"}
 _STATUS = {
     pb.Finished.STATUS_OK: Status.OK,
@@ -59,11 +61,6 @@ _ERROR_TEXTS = {
     Status.TIMEOUT: "the code ran longer than {timeout:g} s and was stopped",
     Status.INTERRUPTED: "the code was interrupted",
     Status.OUTPUT_LIMIT: "the code wrote far more output than allowed and was stopped",
-}
-_STATE_TEXTS = {
-    State.KEPT: "",
-    State.RESTORED: "; all variables are as they were before it",
-    State.LOST: "; the variables from before it are lost",
 }
 
 
@@ -110,6 +107,8 @@ class Conversation:
         self._running: set[asyncio.Task[ToolOutcome]] = set()
         self.id = 0
         self.finished = False
+        self.forkable = True  # as the executor says at the end
+        self.spent = False  # nothing can be run there any more
 
     async def events(self, code: bytes) -> AsyncGenerator[ExecutionEvent, None]:
         """Sends the code and yields what happens; the last event is Finished.
@@ -155,6 +154,7 @@ class Conversation:
                 return self._begin_call(message.tool_call)
             case "finished":
                 self.finished = True
+                self.forkable, self.spent = message.finished.forkable, message.finished.spent
                 return [Finished(self._execution(message.finished))]
             case kind:
                 raise ProtocolViolation(f"the executor sent {kind} during an execution")
@@ -190,19 +190,22 @@ class Conversation:
             text=_text(outcome.text) if has_value else None,
             logs=self._log.logs(finished.dropped_bytes),
             results=tuple(_bundle(bundle) for bundle in outcome.results[:MAX_BUNDLES]),
-            error=self._error(status, state, finished.reason, outcome),
+            error=self._error(status, _told(state, finished), finished.reason, outcome),
             usage=_usage(finished.usage),
             final_answer=FinalAnswer(decode(finished.final_answer)) if finished.final_answer else None,
+            restored_to=None if state is State.KEPT else finished.restored_to,
+            files=Files.RESTORED if finished.files_restored else Files.KEPT,
+            files_reason=clean(_text(finished.files_reason)),
         )
 
-    def _error(self, status: Status, state: State, reason: str, outcome: pb.Outcome) -> ExecutionError | None:
+    def _error(self, status: Status, told: str, reason: str, outcome: pb.Outcome) -> ExecutionError | None:
         failure = outcome.error if outcome.HasField("error") else None
         if status in _ERROR_NAMES:
             text = _ERROR_TEXTS.get(status, "the code's process ended: {reason}").format(
-                timeout=self._timeout, reason=_clean(reason)
+                timeout=self._timeout, reason=clean(reason)
             )
             trace = _text(failure.traceback) if failure else ""
-            return ExecutionError(_ERROR_NAMES[status], text + _STATE_TEXTS[state], trace)
+            return ExecutionError(_ERROR_NAMES[status], text + told, trace)
         if failure is None:
             return None
         return ExecutionError(_text(failure.type_name), _text(failure.message), _text(failure.traceback))
@@ -219,8 +222,20 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _clean(reason: str) -> str:
-    return "".join(c for c in reason[:200] if c.isprintable())
+def clean(reason: str) -> str:
+    """A reason in the executor's words, as one line that may be shown."""
+    return "".join(c for c in reason[:MAX_REASON_SHOWN] if c.isprintable())
+
+
+def _told(state: State, finished: pb.Finished) -> str:
+    """What became of the state, for the end of a message."""
+    if state is State.KEPT:
+        return ""
+    if state is State.RESTORED:
+        return f"; all variables{' and files' if finished.files_restored else ''} are as they were before it"
+    if finished.restored_to:
+        return f"; the state from before it is lost, and it is as after execution {finished.restored_to} again"
+    return "; the variables from before it are lost"
 
 
 def _bundle(bundle: pb.Bundle) -> dict[str, str | bytes]:

@@ -14,7 +14,7 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.errors import IsolationError
 from orchestrator.sandbox.lockdown import SOCKET_MOUNT
 
-WRITABLE_TMPFS = frozenset({"/workspace", "/tmp"})  # noqa: S108 (the container's)
+WRITABLE_TMPFS = frozenset({"/workspace", "/branches", "/tmp"})  # noqa: S108 (the container's)
 # The engine's own devices: terminals and message queues, each with nothing of anybody else's in it.
 DEVICE_MOUNTS = frozenset({"/dev/pts", "/dev/mqueue"})
 SECCOMP_FILTER = 2

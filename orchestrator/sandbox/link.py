@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.config import Config, parse_size
 from orchestrator.errors import SandboxDied, SandboxStartError
-from orchestrator.sandbox.channel import Channel
+from orchestrator.sandbox.channel import Channel, check_socket
 from orchestrator.sandbox.container import Container, image_id, in_engine_thread
 from orchestrator.sandbox.isolation import Isolation, examine, require
 from orchestrator.sandbox.session import Session
@@ -20,12 +20,13 @@ from orchestrator.sandbox.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One container and the open channel to it. Whoever started it closes it."""
+    """One container and the open channel to it, or to one branch in it. Whoever made it closes it."""
 
     container: Container
     channel: Channel
     directory: int  # descriptor of the socket folder
     isolation: Isolation  # what was found in force
+    is_branch: bool = False  # then the container is somebody else's
 
     @classmethod
     async def start(cls, config: Config, image: str, settings: Mapping[str, Any]) -> Link:
@@ -67,8 +68,21 @@ class Link:
             raise
         return cls(container, channel, directory, found)
 
+    async def branch(self, forked: pb.Forked) -> Link:
+        """The link to a branch that has been forked.
+
+        Raises:
+            SandboxDied, ProtocolViolation: the executor failed.
+        """
+        # The connection is open; should it be opened again, it must not be to something else.
+        check_socket(self.directory, self.container.session.supervisor_uid)
+        return replace(self, channel=await self.channel.branch(forked), is_branch=True)
+
     async def close(self) -> None:
-        """Ends the session and removes the container."""
+        """Ends the session and removes the container; of a branch only the branch."""
+        if self.is_branch:
+            await self.channel.close()
+            return
         try:
             await self.channel.close()
         finally:
@@ -86,3 +100,10 @@ class Link:
         self.channel.write(pb.HostMessage(**request))
         async with asyncio.timeout(deadline):
             return (await self.channel.read()).file_reply
+
+    async def request_state(self, deadline: float, **request: Any) -> pb.StateReply:
+        """One state request; errors as of ``request_file``."""
+        self.channel.session.begin_state_request()
+        self.channel.write(pb.HostMessage(**request))
+        async with asyncio.timeout(deadline):
+            return (await self.channel.read()).state_reply

@@ -19,6 +19,10 @@ LABEL_DEADLINE = "cellblock.deadline"  # unix seconds; gc removes it after that,
 LABEL_CREATED = "cellblock.created"
 
 SOCKET_MOUNT = "/run/s"
+# Processes that hold states (heads and checkpoints of all branches) and the warden: on top of limits.pids, so that they
+# take nothing from user code.
+STATES = 64
+BRANCHES_FACTOR = 4  # all branches' workspaces together, in workspaces; they are memory, which has a limit of its own
 TMP_BYTES = 16 << 20  # /tmp: scratch of libraries such as matplotlib's font cache
 TMP_INODES = 1024
 # The engine's own defaults, which naming any replaces, and what else tells about the host.
@@ -76,7 +80,8 @@ def _launcher_arguments(session: Session, limits: Limits, memory: int) -> list[s
         "runner-uid": session.runner_uid,
         "memory": memory,
         "disk": parse_size(limits.disk),
-        "pids": limits.pids,
+        "pids": limits.pids + STATES,
+        "states": STATES,
         "lease": session.lease,
         "lifetime": session.lifetime,
     }
@@ -121,10 +126,13 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
         "CapAdd": list(BOOT_CAPABILITIES),
         "SecurityOpt": ["no-new-privileges:true"],
         "Devices": [],
-        # Files: a read-only root [5.13], two size- and inode-capped tmpfs, the socket directory [5.6, 5.20, 5.32].
+        # Files: a read-only root [5.13], three size- and inode-capped tmpfs, the socket directory [5.6, 5.20, 5.32].
         "ReadonlyRootfs": True,
         "Tmpfs": {
             "/workspace": _tmpfs(session.runner_uid, parse_size(limits.disk), limits.inodes),
+            "/branches": _tmpfs(
+                session.runner_uid, BRANCHES_FACTOR * parse_size(limits.disk), BRANCHES_FACTOR * limits.inodes
+            ),
             "/tmp": _tmpfs(session.runner_uid, TMP_BYTES, TMP_INODES),  # noqa: S108 (the container's, not ours)
         },
         "Mounts": [socket_mount],
@@ -135,7 +143,7 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
         "MemorySwap": memory,
         "NanoCpus": int(limits.cpus * 1e9),
         "CpuShares": 128,  # an eighth of the default: the host's own work comes first
-        "PidsLimit": limits.pids,
+        "PidsLimit": limits.pids + STATES,
         "OomScoreAdj": 100,
         "Ulimits": [
             _ulimit("core", 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -12,7 +13,14 @@ from typing import Any, Self
 from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.config import Config, Limits, parse_size
-from orchestrator.errors import ConfigError, EngineError, ProtocolViolation, SandboxClosed, SandboxDied
+from orchestrator.errors import (
+    CheckpointError,
+    ConfigError,
+    EngineError,
+    ProtocolViolation,
+    SandboxClosed,
+    SandboxDied,
+)
 from orchestrator.events import Execution, ExecutionError, ExecutionEvent, Finished, Output, State, Status
 from orchestrator.policy import import_rules
 from orchestrator.sandbox.calls import HostTools
@@ -23,6 +31,17 @@ from orchestrator.sandbox.isolation import Isolation
 from orchestrator.sandbox.link import Link
 from orchestrator.sandbox.portal import Portal
 from orchestrator.sandbox.session import Phase
+from orchestrator.sandbox.state import (
+    Checkpoint,
+    Rollback,
+    Which,
+    ask,
+    checkpoint_of,
+    name_bytes,
+    only,
+    rollback_of,
+    target,
+)
 from orchestrator.stack.image import image_tag
 
 MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
@@ -80,12 +99,18 @@ class AsyncSandbox:
             "memory_bytes": parse_size(self._config.limits.memory),
             "output_bytes": parse_size(self._config.limits.output),
             "grace_seconds": self._config.grace,
+            "checkpoints": self._config.limits.checkpoints,
+            "checkpoint_share": self._config.limits.checkpoint_memory,
+            "checkpoint_files": parse_size(self._config.limits.checkpoint_files),
         }
         self._link: Link | None = None
         self._conversation: Conversation | None = None
         self._lock = asyncio.Lock()  # one execution or file request at a time
         self._closed = False
         self._lost = False
+        self._forkable = True
+        self._is_branch = False
+        self._branches: list[Self] = []
         self.files = AsyncFiles(self._use)
 
     # -------------------------------------------------------------------------------------------------------- life
@@ -101,12 +126,21 @@ class AsyncSandbox:
             await self._started()
 
     async def close(self) -> None:
-        """Removes the container. A second time does nothing."""
+        """Removes the container; of a branch, only the branch. A second time does nothing.
+
+        The branches of this sandbox are closed with it.
+        """
         self._closed = True
         await self._discard()
 
     async def reset(self) -> None:
-        """A fresh container: variables and files are gone."""
+        """A fresh container: variables, files, checkpoints and branches are gone.
+
+        Raises:
+            CheckpointError: this is a branch; its container is that of the sandbox that it was forked from.
+        """
+        if self._is_branch:
+            raise CheckpointError("a branch has no container of its own to replace; fork another")
         async with self._lock:
             self._require_open()
             await self._discard()
@@ -145,6 +179,8 @@ class AsyncSandbox:
         if self._lost:
             raise SandboxDied("this sandbox's container is gone; reset() gives it a new one, with no variables")
         if self._link is None:
+            if self._is_branch:
+                raise SandboxDied("the container of this branch is gone; fork another from a sandbox that runs")
             sweeping = asyncio.ensure_future(in_engine_thread(collect_garbage, self._config))
             try:
                 self._link = await Link.start(self._config, self._config.image or image_tag(), self._settings)
@@ -162,6 +198,10 @@ class AsyncSandbox:
 
     async def _discard(self) -> None:
         link, self._link = self._link, None
+        self._forkable = True
+        branches, self._branches = self._branches, []
+        for branch in branches:
+            await branch.close()
         if link:
             await link.close()
 
@@ -236,8 +276,10 @@ class AsyncSandbox:
             try:
                 async with aclosing(talk.events(source)) as events:
                     async for event in events:
-                        if isinstance(event, Finished) and event.execution.state is State.LOST:
-                            await self._discard()  # the next execution begins in a new container
+                        if isinstance(event, Finished):
+                            self._forkable = talk.forkable
+                            if talk.spent:
+                                await self._discard()  # the next execution begins in a new container
                         yield event
             finally:
                 self._conversation = None
@@ -250,10 +292,114 @@ class AsyncSandbox:
                 channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=channel.session.execution)))
                 while channel.session.phase is not Phase.IDLE:
                     message = await channel.read()
-                if message.finished.state == pb.Finished.STATE_LOST:
+                if message.finished.spent:
                     await self._discard()
         except _FAILURES:
             await self._lose()
+
+    # ------------------------------------------------------------------------------------------------------ states
+
+    @property
+    def forkable(self) -> bool:
+        """False while threads of the code are alive: no checkpoint and no branch can be made of such a process."""
+        return self._forkable
+
+    @property
+    def branches(self) -> tuple[Self, ...]:
+        """The branches that were forked from this sandbox and have not been closed."""
+        self._branches = [branch for branch in self._branches if not branch._closed]
+        return tuple(self._branches)
+
+    async def checkpoint(self, name: str = "") -> Checkpoint:
+        """Keeps the present state until it is dropped, also when newer ones push older ones out.
+
+        Args:
+            name: to go back by; not used by another one; at most 200 bytes. Without, the answer or the count will do.
+
+        Raises:
+            CheckpointError: the name is used, threads of the code are alive, or there is no room.
+            SandboxDied: the container went away.
+        """
+        request = pb.Checkpoint(name=name_bytes(name))
+        async with self._use() as link:
+            return checkpoint_of(only(await ask(link, f"checkpoint({name!r})", checkpoint=request)))
+
+    async def rollback(self, to: Which) -> Rollback:
+        """Goes back to a checkpoint, as often as wanted: variables, and the workspace if it is part of it.
+
+        Args:
+            to: a ``Checkpoint``, a name, or an execution's count: the state at that execution's end, 0 the first one.
+
+        Raises:
+            CheckpointError: there is no such checkpoint (the message lists what there is), or it cannot be woken.
+            SandboxDied: the container went away.
+        """
+        return await self._rollback(target(to), f"rollback({to if isinstance(to, Checkpoint) else repr(to)})")
+
+    async def undo(self) -> Rollback:
+        """Goes back to the state that the present one came from: before the last execution.
+
+        Raises:
+            CheckpointError: that state is not kept any more (the message lists what there is), or there is none.
+            SandboxDied: the container went away.
+        """
+        return await self._rollback(pb.Target(before_last=True), "undo()")
+
+    async def _rollback(self, to: pb.Target, what: str) -> Rollback:
+        async with self._use() as link:
+            rollback = rollback_of(await ask(link, what, rollback=pb.Rollback(to=to)))
+            self._forkable = True  # a checkpoint has no threads
+            return rollback
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        """Every state that is kept, oldest first, with the memory that it alone holds. Takes some milliseconds each."""
+        async with self._use() as link:
+            reply = await ask(link, "checkpoints", list_checkpoints=pb.ListCheckpoints())
+            return [checkpoint_of(info) for info in reply.checkpoints]
+
+    async def drop(self, checkpoint: Which) -> None:
+        """Lets a checkpoint go, and with it the memory that it alone holds.
+
+        That of the present state stays, unnamed, until newer ones push it out: a killed execution goes back to it.
+
+        Raises:
+            CheckpointError: there is no such checkpoint.
+            SandboxDied: the container went away.
+        """
+        request = pb.DropCheckpoint(target=target(checkpoint))
+        async with self._use() as link:
+            await ask(link, f"drop({checkpoint!r})", drop_checkpoint=request)
+
+    async def fork(self, at: Which | None = None) -> Self:
+        """A branch: a sandbox of its own in the same container, which begins in the present state or in a checkpoint.
+
+        It has its own variables, its own copy of the workspace, its own checkpoints and executions, and runs at the
+        same time as its parent. Memory, processors and processes are shared with it. Whoever forks it closes it.
+
+        Args:
+            at: a checkpoint to begin in; as for ``rollback``.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, threads of the code are alive, the workspace is too large to
+                be copied, or there is no room for another branch.
+            SandboxDied: the container went away.
+        """
+        request = pb.Fork(at=target(at) if at is not None else None)
+        async with self._use() as link:
+            reply = await ask(link, "fork()", fork=request)
+            branch = copy.copy(self)
+            branch._become_branch(await link.branch(reply.forked))
+        self._branches = [*self.branches, branch]
+        return branch
+
+    def _become_branch(self, link: Link) -> None:
+        """This copy of a sandbox gets what is its own."""
+        self._link = link
+        self._is_branch = True
+        self._conversation = None
+        self._lock = asyncio.Lock()
+        self._branches = []
+        self.files = AsyncFiles(self._use)
 
     async def _lose(self) -> None:
         self._lost = True
@@ -297,8 +443,18 @@ class Sandbox:
     """``AsyncSandbox`` for code that does not await: the same arguments, methods and errors; usable from any thread."""
 
     def __init__(self, **settings: Any) -> None:
-        self._sandbox = AsyncSandbox(**settings)
-        self.files = Files(self._sandbox.files)
+        self._wrap(AsyncSandbox(**settings))
+
+    def _wrap(self, sandbox: AsyncSandbox) -> None:
+        self._sandbox = sandbox
+        self.files = Files(sandbox.files)
+
+    @classmethod
+    def _around(cls, sandbox: AsyncSandbox) -> Sandbox:
+        """The face of a sandbox that is there already."""
+        face = cls.__new__(cls)
+        face._wrap(sandbox)
+        return face
 
     def __enter__(self) -> Self:
         self.start()
@@ -334,6 +490,41 @@ class Sandbox:
     def isolation(self) -> Isolation:
         """See ``AsyncSandbox.isolation``."""
         return Portal.run(self._sandbox.isolation())
+
+    @property
+    def forkable(self) -> bool:
+        """See ``AsyncSandbox.forkable``."""
+        return self._sandbox.forkable
+
+    @property
+    def branches(self) -> tuple[Sandbox, ...]:
+        """See ``AsyncSandbox.branches``."""
+        return tuple(map(Sandbox._around, self._sandbox.branches))
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """See ``AsyncSandbox.checkpoints``."""
+        return Portal.run(self._sandbox.checkpoints())
+
+    def checkpoint(self, name: str = "") -> Checkpoint:
+        """See ``AsyncSandbox.checkpoint``."""
+        return Portal.run(self._sandbox.checkpoint(name))
+
+    def rollback(self, to: Which) -> Rollback:
+        """See ``AsyncSandbox.rollback``."""
+        return Portal.run(self._sandbox.rollback(to))
+
+    def undo(self) -> Rollback:
+        """See ``AsyncSandbox.undo``."""
+        return Portal.run(self._sandbox.undo())
+
+    def drop(self, checkpoint: Which) -> None:
+        """See ``AsyncSandbox.drop``."""
+        Portal.run(self._sandbox.drop(checkpoint))
+
+    def fork(self, at: Which | None = None) -> Sandbox:
+        """See ``AsyncSandbox.fork``."""
+        return Sandbox._around(Portal.run(self._sandbox.fork(at)))
 
     def interrupt(self) -> None:
         """See ``AsyncSandbox.interrupt``; called from another thread than the one that waits for the execution."""

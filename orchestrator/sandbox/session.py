@@ -1,7 +1,8 @@
 """The protocol as the host holds it: which message is legal when, and within which bounds. A table; no I/O.
 
 HELLO ──Challenge──> OPENING ──Ready──> IDLE ──(execute)──> EXECUTING ──Finished──> IDLE
-                                         └───(file request)──> FILES ──FileReply──> IDLE
+        ATTACHING ──────────Attached────┘ ├──(file request)──> FILES ──FileReply──> IDLE
+                                          └─(state request)──> STATES ──StateReply──> IDLE
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ MAX_OUTPUT_TEXT = 256 << 10  # bytes in one Output
 MAX_TOOL_NAME = 256
 MAX_OUTCOME = 3 << 20
 MAX_FILE_ENTRIES = 4096
+MAX_CHECKPOINTS = 256  # listed in one reply; the executor has processes for fewer
+MAX_REASON = 1000  # bytes
 OUTPUT_SLACK = 64 << 10  # over the cap: pieces are cut at line ends and UTF-8 boundaries by nobody
 MAX_CALLS = 1_000_000  # tool calls in one execution, the refused ones included
 
@@ -29,6 +32,8 @@ class Phase(Enum):
     IDLE = "idle"
     EXECUTING = "executing"
     FILES = "files"
+    STATES = "states"
+    ATTACHING = "attaching"  # how the stream of a branch begins
 
 
 # What the executor may send in each phase, and the phase that follows.
@@ -39,6 +44,8 @@ LEGAL: dict[tuple[Phase, str], Phase] = {
     (Phase.EXECUTING, "tool_call"): Phase.EXECUTING,
     (Phase.EXECUTING, "finished"): Phase.IDLE,
     (Phase.FILES, "file_reply"): Phase.IDLE,
+    (Phase.STATES, "state_reply"): Phase.IDLE,
+    (Phase.ATTACHING, "attached"): Phase.IDLE,
 }
 
 
@@ -64,6 +71,10 @@ class Session:
         """The host is about to send a file request."""
         self._begin(Phase.FILES)
 
+    def begin_state_request(self) -> None:
+        """The host is about to send a state request."""
+        self._begin(Phase.STATES)
+
     def _begin(self, phase: Phase) -> None:
         if self.phase is not Phase.IDLE:
             raise RuntimeError(f"the host may not begin {phase.value} while {self.phase.value}")
@@ -88,8 +99,14 @@ class Session:
                 self._check_finished(message.finished)
             case "file_reply" if len(message.file_reply.entries) > MAX_FILE_ENTRIES:
                 raise ProtocolViolation("the executor listed more files than there can be")
+            case "state_reply":
+                self._check_state(message.state_reply)
         self.phase = following
         return kind
+
+    def _check_state(self, reply: pb.StateReply) -> None:
+        if len(reply.checkpoints) > MAX_CHECKPOINTS or len(reply.files_reason) > MAX_REASON:
+            raise ProtocolViolation("an illegal answer about states")
 
     def _check_id(self, received: int) -> None:
         if received != self.execution:
@@ -113,4 +130,6 @@ class Session:
     def _check_finished(self, finished: pb.Finished) -> None:
         self._check_id(finished.id)
         if not 1 <= finished.status <= 8 or not 1 <= finished.state <= 3 or len(finished.outcome) > MAX_OUTCOME:
+            raise ProtocolViolation("an illegal end of an execution")
+        if len(finished.files_reason) > MAX_REASON or finished.restored_to > self.execution:
             raise ProtocolViolation("an illegal end of an execution")

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.agents import SandboxSettings
 from orchestrator.config import Config
-from orchestrator.errors import SandboxClosed
+from orchestrator.errors import CheckpointError, SandboxClosed
 from orchestrator.events import (
     Execution,
     ExecutionError,
     ExecutionEvent,
+    Files,
     FinalAnswer,
     Finished,
     Logs,
@@ -25,9 +26,10 @@ from orchestrator.events import (
     Status,
 )
 from orchestrator.sandbox import AsyncSandbox
+from orchestrator.sandbox.state import Checkpoint, Rollback
 from orchestrator.tools import Tool
 
-HANG = "HANG"  # in a script: prints "on" and runs until it is interrupted or cancelled
+HANG = "HANG"  # in a script: prints "on" and runs until it is interrupted or cancelled; in forks: never comes
 Scripted = Execution | Exception | Sequence[ExecutionEvent] | str
 
 
@@ -47,29 +49,53 @@ def answered(value: Any) -> Execution:
 
 
 class FakeSandbox(AsyncSandbox):
-    """Gives the executions of ``script`` in order, and keeps the code that it was to run."""
+    """Gives the executions of ``script`` in order, and keeps the code that it was to run.
+
+    ``forks`` are its branches in order. ``undos`` is what its first calls of ``undo()`` give or raise; a text is the
+    reason why the files were kept. After them everything is restored. Counts of executions are given by the sandbox,
+    those in the script only say whether one ran (1) or not (0).
+    """
 
     def __init__(
-        self, script: Iterable[Scripted] = (), *, tools: Sequence[Callable[..., Any]] = (), **more: Any
+        self,
+        script: Iterable[Scripted] = (),
+        *,
+        forks: Iterable[Sequence[Scripted] | Exception | FakeSandbox] = (),
+        undos: Iterable[Rollback | Exception | str] = (),
+        tools: Sequence[Callable[..., Any]] = (),
+        **more: Any,
     ) -> None:
-        super().__init__(tools=tools, config=Config(), **({"final_answer": True} | more))
+        self._settings_given = {"tools": tools, "config": Config(), "final_answer": True} | more
+        super().__init__(**self._settings_given)
         self.script = list(script)
+        self.forks = list(forks)
+        self.undos = list(undos)
         self.codes: list[str] = []
         self.running = asyncio.Event()
+        self.forking = asyncio.Event()
         self.starts = 0
         self.closes = 0
         self.cancelled = 0
+        self.undone = 0  # calls of undo(), those that raised included
+        self.forked: list[FakeSandbox] = []
+        self.count = 0  # of executions
+        self.line = [0]  # the executions whose ends are the states that led to the present one, oldest first
         self._interrupted = asyncio.Event()
 
     async def start(self) -> None:
         """Counts; a closed one cannot start."""
-        if self.closes:
-            raise SandboxClosed("this sandbox has been closed")
+        self._check_open()
         self.starts += 1
 
     async def close(self) -> None:
-        """Counts."""
+        """Counts, and closes the branches that are open."""
         self.closes += 1
+        for branch in self.branches:
+            await branch.close()
+
+    def _check_open(self) -> None:
+        if self.closes:
+            raise SandboxClosed("this sandbox has been closed")
 
     async def interrupt(self) -> None:
         """Ends a HANG."""
@@ -78,6 +104,7 @@ class FakeSandbox(AsyncSandbox):
 
     async def stream(self, code: str, *, timeout: float | None = None) -> AsyncGenerator[ExecutionEvent, None]:
         """The events of the next execution in the script."""
+        self._check_open()
         self.codes.append(code)
         match self.script.pop(0):
             case Exception() as error:
@@ -85,13 +112,24 @@ class FakeSandbox(AsyncSandbox):
             case Execution() as execution:
                 if execution.logs.stdout:
                     yield Output("stdout", execution.logs.stdout)
-                yield Finished(execution)
+                yield self._finished(execution)
             case str():
                 yield Output("stdout", "on\n")
-                yield Finished(await self._hang())
+                yield self._finished(await self._hang())
             case events:
                 for event in events:
-                    yield event
+                    yield self._finished(event.execution) if isinstance(event, Finished) else event
+
+    def _finished(self, execution: Execution) -> Finished:
+        if execution.execution_count == 0:
+            return Finished(execution)
+        self.count += 1
+        match execution.state:
+            case State.KEPT:
+                self.line.append(self.count)
+            case State.LOST:
+                self.line = [execution.restored_to or 0]
+        return Finished(replace(execution, execution_count=self.count))
 
     async def _hang(self) -> Execution:
         self._interrupted.clear()
@@ -105,16 +143,57 @@ class FakeSandbox(AsyncSandbox):
             self.running.clear()
         return Execution(Status.INTERRUPTED, State.KEPT, 1, error=ExecutionError("KeyboardInterrupt", ""))
 
+    async def undo(self) -> Rollback:
+        """Goes back one execution, or does what ``undos`` says."""
+        self._check_open()
+        self.undone += 1
+        outcome = self.undos.pop(0) if self.undos else ""
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Rollback):
+            return outcome
+        if len(self.line) == 1:
+            raise CheckpointError("there is no state before this one")
+        self.line.pop()
+        return Rollback(
+            Checkpoint(number=len(self.line), name="", execution_count=self.line[-1], is_current=True),
+            Files.KEPT if outcome else Files.RESTORED,
+            outcome,
+        )
+
+    async def fork(self, at: Checkpoint | str | int | None = None) -> FakeSandbox:
+        """The next of ``forks``, in the present state."""
+        self._check_open()
+        outcome = self.forks.pop(0) if self.forks else ()
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome == HANG:
+            self.forking.set()
+            await asyncio.Event().wait()
+        branch = outcome if isinstance(outcome, FakeSandbox) else FakeSandbox(outcome, **self._settings_given)
+        branch.starts, branch.count, branch.line = 1, self.count, list(self.line)
+        self.forked.append(branch)
+        return branch
+
+    @property
+    def branches(self) -> tuple[FakeSandbox, ...]:
+        """The branches that are open."""
+        return tuple(branch for branch in self.forked if not branch.closes)
+
 
 @dataclass(frozen=True)
 class FakeSettings(SandboxSettings):
-    """Makes fake sandboxes for an agent to own, one of each of ``scripts``, and keeps them in ``made``."""
+    """Makes fake sandboxes for an agent to own, one of each of ``scripts``, and keeps them in ``made``.
+
+    ``more`` are further arguments of each ``FakeSandbox``.
+    """
 
     scripts: list[Sequence[Scripted]] = field(default_factory=list)
     made: list[FakeSandbox] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def make(self, tools: Sequence[Tool], authorized_imports: Sequence[str]) -> FakeSandbox:
         """The next one."""
-        sandbox = FakeSandbox(self.scripts.pop(0), tools=tools, authorized_imports=authorized_imports)
+        sandbox = FakeSandbox(self.scripts.pop(0), tools=tools, authorized_imports=authorized_imports, **self.more)
         self.made.append(sandbox)
         return sandbox

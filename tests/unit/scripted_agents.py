@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from orchestrator.agents import (
-    CodeAgent,
-)
+from orchestrator.agents import CodeAgent
 from orchestrator.models import ChatMessage, ModelReply, ScriptedModel
 from tests.unit.fake_sandbox import FakeSandbox, Scripted
+
+
+DEADLINE = 10.0  # seconds for anything that is waited for
+
+
+class BranchedModel:
+    """A model for several agents that ask it in turns: each is told one script from its start to its end.
+
+    A request that does not end with a reply of this model begins the next script. Replies must differ from one another.
+    """
+
+    def __init__(self, *scripts: Sequence[str | Exception]) -> None:
+        self._beginnings = [script[0] for script in scripts]
+        self._next = {before: after for script in scripts for before, after in pairwise(script)}
+        self.requests: list[tuple[ChatMessage, ...]] = []
+
+    async def generate(self, messages: Sequence[ChatMessage], stop_sequences: Sequence[str] = ()) -> ModelReply:
+        self.requests.append(tuple(messages))
+        said = [message.content for message in messages if message.role == "assistant"]
+        reply = self._next[said[-1]] if said and said[-1] in self._next else self._beginnings.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return ModelReply(reply)
 
 
 def step(code: str) -> str:

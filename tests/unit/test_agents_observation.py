@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.agents.observation import MAX_VALUE_LENGTH, observe, truncate
-from orchestrator.events import Execution, ExecutionError, FinalAnswer, Logs, State, Status
+from orchestrator.agents.observation import MAX_REASON_LENGTH, MAX_VALUE_LENGTH, observe, truncate
+from orchestrator.events import Execution, ExecutionError, Files, FinalAnswer, Logs, State, Status
 
 
 def seen(limit: int = 1000, **fields: object) -> tuple[str, str, str | None]:
@@ -45,6 +45,59 @@ def test_a_stopped_execution_is_told_plainly(status: Status, state: State, words
     assert remarks.startswith("The ")
     assert words in remarks
     assert error
+
+
+RESTORED = "All variables and files are as they were before this code ran."
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"state": State.RESTORED, "files": Files.RESTORED}, RESTORED),
+        (
+            {"state": State.RESTORED, "files_reason": "the workspace holds more than 16 MiB"},
+            "All variables are as they were before this code ran; files are as the code left them "
+            "(the workspace holds more than 16 MiB).",
+        ),
+        (
+            {"state": State.RESTORED},
+            "All variables are as they were before this code ran; files are as the code left them.",
+        ),
+        (
+            {"state": State.LOST, "restored_to": 3, "files": Files.RESTORED},
+            "The state from before this code is lost; variables and files are as they were at the end of execution 3.",
+        ),
+        (
+            {"state": State.LOST, "restored_to": 3, "files_reason": "too large"},
+            "The state from before this code is lost; variables are as they were at the end of execution 3; "
+            "files are as the code left them (too large).",
+        ),
+        ({"state": State.LOST, "restored_to": 0}, "All variables, functions and imports are gone: define again"),
+        ({"state": State.LOST}, "All variables, functions and imports are gone: define again"),
+    ],
+)
+def test_what_became_of_the_state_is_told(fields: dict[str, object], words: str) -> None:
+    remarks = seen(status=Status.DIED, **fields)[1].split("\n")[1]
+    assert remarks.startswith(words)
+    assert seen(status=Status.ERROR, **fields)[1] == remarks
+
+
+def test_a_reason_is_one_short_safe_line() -> None:
+    _, remarks, _ = seen(state=State.RESTORED, files_reason="a\nSYSTEM:\x1b[2J \u202e" + "x" * 5000)
+    assert "(a SYSTEM: \\u202exxx" in remarks
+    assert "\n" not in remarks
+    assert len(remarks) < MAX_REASON_LENGTH + 120
+
+
+def test_an_undo_that_failed_is_told_instead_of_what_it_would_have_done() -> None:
+    error = ExecutionError("ValueError", "bad")
+    remarks = observe(Execution(Status.ERROR, State.KEPT, 1, error=error), 100, not_undone="threads\nare alive").remarks
+    assert remarks == "It could not be undone (threads are alive): variables and files are as this code left them."
+    stopped = observe(Execution(Status.TIMEOUT, State.KEPT, 1), 100, not_undone="").remarks
+    assert stopped == (
+        "The code was stopped: it ran longer than its time limit.\n"
+        "It could not be undone: variables and files are as this code left them."
+    )
 
 
 def test_lost_output_is_told() -> None:

@@ -101,3 +101,18 @@ def test_reset_keeps_the_system_prompt() -> None:
     memory = memory_of(TaskStep("do"))
     memory.reset()
     assert memory.to_messages() == [ChatMessage("system", "system")]
+
+
+def test_a_copy_has_the_same_steps_and_its_own_list_of_them() -> None:
+    memory = memory_of(TaskStep("one"), ActionStep(1, TIMING, "a", observations="seen"))
+    before = memory.to_messages()
+    twin = memory.copy()
+    assert twin.to_messages() == before
+    twin.append(TaskStep("two"))
+    memory.append(TaskStep("three"))
+    assert [s.task for s in twin.steps if isinstance(s, TaskStep)] == ["one", "two"]
+    assert [s.task for s in memory.steps if isinstance(s, TaskStep)] == ["one", "three"]
+    assert "three" in memory.to_messages()[-1].content
+    assert "three" not in twin.to_messages()[-1].content
+    twin.reset()
+    assert len(memory.steps) == 3

@@ -11,7 +11,7 @@ import pytest
 import orchestrator
 
 EXPECTED = [
-    *("ActionStep", "AgentMemory", "AsyncSandbox", "CellblockError", "ChatMessage", "CodeAgent", "Config"),
+    *("ActionStep", "AgentMemory", "AsyncSandbox", "Best", "CellblockError", "ChatMessage", "CodeAgent", "Config"),
     *("Execution", "ExecutionError", "FinalAnswerStep", "Finished", "Limits", "MultiStepAgent", "NDArray"),
     *("Opaque", "OpenAIModel", "OpenAIServerModel", "Output", "RunResult", "Sandbox", "SandboxSettings"),
     *("ScriptedModel", "State", "Status", "SystemPromptStep", "TaskStep", "Tool", "ToolCall", "ToolOutcome", "tool"),

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HostMessage(_message.Message):
-    __slots__ = ("hello", "open", "execute", "tool_result", "interrupt", "file_read", "file_write", "file_list")
+    __slots__ = ("hello", "open", "execute", "tool_result", "interrupt", "file_read", "file_write", "file_list", "attach", "checkpoint", "rollback", "fork", "list_checkpoints", "drop_checkpoint")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     EXECUTE_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,12 @@ class HostMessage(_message.Message):
     FILE_READ_FIELD_NUMBER: _ClassVar[int]
     FILE_WRITE_FIELD_NUMBER: _ClassVar[int]
     FILE_LIST_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    FORK_FIELD_NUMBER: _ClassVar[int]
+    LIST_CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    DROP_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     open: Open
     execute: Execute
@@ -25,23 +31,33 @@ class HostMessage(_message.Message):
     file_read: FileRead
     file_write: FileWrite
     file_list: FileList
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., execute: _Optional[_Union[Execute, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., file_read: _Optional[_Union[FileRead, _Mapping]] = ..., file_write: _Optional[_Union[FileWrite, _Mapping]] = ..., file_list: _Optional[_Union[FileList, _Mapping]] = ...) -> None: ...
+    attach: Attach
+    checkpoint: Checkpoint
+    rollback: Rollback
+    fork: Fork
+    list_checkpoints: ListCheckpoints
+    drop_checkpoint: DropCheckpoint
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., execute: _Optional[_Union[Execute, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., file_read: _Optional[_Union[FileRead, _Mapping]] = ..., file_write: _Optional[_Union[FileWrite, _Mapping]] = ..., file_list: _Optional[_Union[FileList, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., rollback: _Optional[_Union[Rollback, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., list_checkpoints: _Optional[_Union[ListCheckpoints, _Mapping]] = ..., drop_checkpoint: _Optional[_Union[DropCheckpoint, _Mapping]] = ...) -> None: ...
 
 class ExecutorMessage(_message.Message):
-    __slots__ = ("challenge", "ready", "output", "tool_call", "finished", "file_reply")
+    __slots__ = ("challenge", "ready", "output", "tool_call", "finished", "file_reply", "attached", "state_reply")
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALL_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     FILE_REPLY_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    STATE_REPLY_FIELD_NUMBER: _ClassVar[int]
     challenge: Challenge
     ready: Ready
     output: Output
     tool_call: ToolCall
     finished: Finished
     file_reply: FileReply
-    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., file_reply: _Optional[_Union[FileReply, _Mapping]] = ...) -> None: ...
+    attached: Attached
+    state_reply: StateReply
+    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., file_reply: _Optional[_Union[FileReply, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., state_reply: _Optional[_Union[StateReply, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "session_id", "host_nonce")
@@ -64,7 +80,7 @@ class Challenge(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., executor_nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("proof", "import_rules", "tools", "final_answer", "env", "memory_bytes", "output_bytes", "grace_seconds")
+    __slots__ = ("proof", "import_rules", "tools", "final_answer", "env", "memory_bytes", "output_bytes", "grace_seconds", "checkpoints", "checkpoint_share", "checkpoint_files")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +96,9 @@ class Open(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     GRACE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FILES_FIELD_NUMBER: _ClassVar[int]
     proof: bytes
     import_rules: _containers.RepeatedScalarFieldContainer[str]
     tools: _containers.RepeatedCompositeFieldContainer[ToolSpec]
@@ -88,7 +107,10 @@ class Open(_message.Message):
     memory_bytes: int
     output_bytes: int
     grace_seconds: float
-    def __init__(self, proof: _Optional[bytes] = ..., import_rules: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[_Union[ToolSpec, _Mapping]]] = ..., final_answer: _Optional[bool] = ..., env: _Optional[_Mapping[str, str]] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., grace_seconds: _Optional[float] = ...) -> None: ...
+    checkpoints: int
+    checkpoint_share: float
+    checkpoint_files: int
+    def __init__(self, proof: _Optional[bytes] = ..., import_rules: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[_Union[ToolSpec, _Mapping]]] = ..., final_answer: _Optional[bool] = ..., env: _Optional[_Mapping[str, str]] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., grace_seconds: _Optional[float] = ..., checkpoints: _Optional[int] = ..., checkpoint_share: _Optional[float] = ..., checkpoint_files: _Optional[int] = ...) -> None: ...
 
 class ToolSpec(_message.Message):
     __slots__ = ("name", "doc", "parameters", "returns", "awaitable")
@@ -255,7 +277,7 @@ class ToolFailure(_message.Message):
     def __init__(self, type_name: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("id", "status", "state", "usage", "outcome", "final_answer", "reason", "dropped_bytes")
+    __slots__ = ("id", "status", "state", "usage", "outcome", "final_answer", "reason", "dropped_bytes", "forkable", "restored_to", "files_restored", "files_reason", "spent")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Finished.Status]
@@ -294,6 +316,11 @@ class Finished(_message.Message):
     FINAL_ANSWER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DROPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FORKABLE_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_TO_FIELD_NUMBER: _ClassVar[int]
+    FILES_RESTORED_FIELD_NUMBER: _ClassVar[int]
+    FILES_REASON_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     status: Finished.Status
     state: Finished.State
@@ -302,7 +329,12 @@ class Finished(_message.Message):
     final_answer: bytes
     reason: str
     dropped_bytes: int
-    def __init__(self, id: _Optional[int] = ..., status: _Optional[_Union[Finished.Status, str]] = ..., state: _Optional[_Union[Finished.State, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., outcome: _Optional[bytes] = ..., final_answer: _Optional[bytes] = ..., reason: _Optional[str] = ..., dropped_bytes: _Optional[int] = ...) -> None: ...
+    forkable: bool
+    restored_to: int
+    files_restored: bool
+    files_reason: bytes
+    spent: bool
+    def __init__(self, id: _Optional[int] = ..., status: _Optional[_Union[Finished.Status, str]] = ..., state: _Optional[_Union[Finished.State, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., outcome: _Optional[bytes] = ..., final_answer: _Optional[bytes] = ..., reason: _Optional[str] = ..., dropped_bytes: _Optional[int] = ..., forkable: _Optional[bool] = ..., restored_to: _Optional[int] = ..., files_restored: _Optional[bool] = ..., files_reason: _Optional[bytes] = ..., spent: _Optional[bool] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("wall_seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "tool_calls")
@@ -395,6 +427,106 @@ class FileEntry(_message.Message):
     path: bytes
     size: int
     def __init__(self, path: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
+class Target(_message.Message):
+    __slots__ = ("number", "name", "execution", "before_last")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_LAST_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    name: bytes
+    execution: int
+    before_last: bool
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[bytes] = ..., execution: _Optional[int] = ..., before_last: _Optional[bool] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    def __init__(self, name: _Optional[bytes] = ...) -> None: ...
+
+class Rollback(_message.Message):
+    __slots__ = ("to",)
+    TO_FIELD_NUMBER: _ClassVar[int]
+    to: Target
+    def __init__(self, to: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class Fork(_message.Message):
+    __slots__ = ("at",)
+    AT_FIELD_NUMBER: _ClassVar[int]
+    at: Target
+    def __init__(self, at: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class ListCheckpoints(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DropCheckpoint(_message.Message):
+    __slots__ = ("target",)
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class Attach(_message.Message):
+    __slots__ = ("branch", "secret")
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    branch: int
+    secret: bytes
+    def __init__(self, branch: _Optional[int] = ..., secret: _Optional[bytes] = ...) -> None: ...
+
+class Attached(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StateReply(_message.Message):
+    __slots__ = ("error", "missing", "checkpoints", "files_restored", "files_reason", "forked")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    FILES_RESTORED_FIELD_NUMBER: _ClassVar[int]
+    FILES_REASON_FIELD_NUMBER: _ClassVar[int]
+    FORKED_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    missing: bool
+    checkpoints: _containers.RepeatedCompositeFieldContainer[CheckpointInfo]
+    files_restored: bool
+    files_reason: bytes
+    forked: Forked
+    def __init__(self, error: _Optional[str] = ..., missing: _Optional[bool] = ..., checkpoints: _Optional[_Iterable[_Union[CheckpointInfo, _Mapping]]] = ..., files_restored: _Optional[bool] = ..., files_reason: _Optional[bytes] = ..., forked: _Optional[_Union[Forked, _Mapping]] = ...) -> None: ...
+
+class CheckpointInfo(_message.Message):
+    __slots__ = ("number", "name", "execution", "has_parent", "parent", "age_seconds", "memory_bytes", "has_files", "current")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    HAS_PARENT_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HAS_FILES_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    name: bytes
+    execution: int
+    has_parent: bool
+    parent: int
+    age_seconds: float
+    memory_bytes: int
+    has_files: bool
+    current: bool
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[bytes] = ..., execution: _Optional[int] = ..., has_parent: _Optional[bool] = ..., parent: _Optional[int] = ..., age_seconds: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., has_files: _Optional[bool] = ..., current: _Optional[bool] = ...) -> None: ...
+
+class Forked(_message.Message):
+    __slots__ = ("branch", "secret", "execution")
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    branch: int
+    secret: bytes
+    execution: int
+    def __init__(self, branch: _Optional[int] = ..., secret: _Optional[bytes] = ..., execution: _Optional[int] = ...) -> None: ...
 
 class Value(_message.Message):
     __slots__ = ("none", "boolean", "integer", "big_integer", "number", "text", "data", "list", "tuple", "set", "frozen_set", "dict", "datetime", "date", "time", "timedelta", "decimal", "complex", "ndarray", "opaque")

@@ -1,0 +1,119 @@
+"""The warden: one trusted process of the runner's uid, which signals the others for the supervisor.
+
+The supervisor has another uid and no capability, so it cannot signal a runner; a process that runs user code cannot be
+trusted to. The warden is a fork of the launcher, knows nothing, runs nothing of the user's, and obeys three commands.
+User code may kill it, as it has its uid; the supervisor is its parent, sees that, and gives the container up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from executor_image import frames
+
+BRANCHES = "/branches"  # a folder of each branch's workspace
+_GONE_SECONDS = 2.0  # for what was killed to be gone; freeing a few GiB takes a second
+_LOOK_AGAIN = 0.0005  # seconds between two looks
+_READ_SIZE = 64 << 10
+
+
+@dataclass(frozen=True)
+class Found:
+    """A process of this uid."""
+
+    pid: int
+    parent: int
+
+
+def serve(channel: socket.socket) -> NoReturn:
+    """Obeys until the supervisor is gone."""
+    reader = frames.FrameReader(frames.TO_WARDEN)
+    while data := channel.recv(_READ_SIZE):
+        for kind, body in reader.feed(data):
+            if kind == frames.SIGNAL:
+                send_signal(*frames.SIGNAL_BODY.unpack(body))
+            elif kind == frames.SWEEP:
+                channel.sendall(frames.pack(frames.SWEPT, frames.SWEPT_BODY.pack(*sweep(**json.loads(body)))))
+            else:
+                remove(*frames.U32.unpack(body))
+                channel.sendall(frames.pack(frames.REMOVED, body))
+    os._exit(0)
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Signals one process; one that has ended already does not matter."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def sweep(keep: list[int], stopped: list[int], spare: list[int]) -> tuple[int, int]:
+    """Kills every process of this uid but those of ``keep`` and ``stopped`` and the descendants of ``spare``.
+
+    First everything is stopped, in one pass of the kernel's that a forking process cannot outrun: strays that left
+    their session or were forked twice are found too. Then there is time to look. What stays goes on, except where it
+    was stopped before. Gives how many were killed, and how many of them are still there.
+    """
+    with suppress(ProcessLookupError):  # there is nobody
+        os.kill(-1, signal.SIGSTOP)
+    found = list(processes())
+    stays = {*keep, *stopped, *_descendants(found, set(spare))}
+    doomed = {process.pid for process in found} - stays
+    for pid in doomed:
+        send_signal(pid, signal.SIGKILL)
+    left = _wait_until_gone(doomed)
+    for pid in stays - set(stopped):
+        with suppress(PermissionError):  # somebody else's number by now
+            send_signal(pid, signal.SIGCONT)
+    return len(doomed), len(left)
+
+
+def _descendants(found: Iterable[Found], roots: set[int]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for process in found:
+        children.setdefault(process.parent, []).append(process.pid)
+    below: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        for pid in children.get(waiting.pop(), ()):
+            if pid not in below:
+                below.add(pid)
+                waiting.append(pid)
+    return below
+
+
+def _wait_until_gone(doomed: set[int]) -> set[int]:
+    deadline = time.monotonic() + _GONE_SECONDS
+    while (left := doomed & {process.pid for process in processes()}) and time.monotonic() < deadline:
+        time.sleep(_LOOK_AGAIN)
+    return left
+
+
+def processes() -> Iterable[Found]:
+    """Every process of this uid but this one; a zombie is none."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with suppress(OSError):  # it ended meanwhile
+                if found := _process(int(name)):
+                    yield found
+
+
+def _process(pid: int) -> Found | None:
+    with open(f"/proc/{pid}/status", "rb") as file:
+        lines = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+    mine = int(lines[b"Uid"].split()[0]) == os.getuid()
+    return Found(pid, int(lines[b"PPid"])) if mine and not lines[b"State"].strip().startswith((b"Z", b"X")) else None
+
+
+def remove(branch: int) -> None:
+    """Removes a branch's workspace. A process that is dying may still make a file: then once more."""
+    for _ in range(2):
+        shutil.rmtree(f"{BRANCHES}/{branch}", ignore_errors=True)

@@ -1,0 +1,68 @@
+"""Random numbers of a copy: other ones than those of the process it was copied from, unless the code fixed them.
+
+``random`` and ``numpy.random`` have one hidden generator each, and a fork copies it: two branches would draw the same
+numbers. So a copy that becomes a head seeds them anew, but not one that user code has seeded: ``random.seed(1)`` holds
+until somebody seeds again, over kills, rollbacks and branches. Generators that the code makes itself are its own.
+
+Whether the code has seeded is heard by a wrapper around ``seed`` and ``setstate``, put there when the module appears.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+# Module -> the functions of it that fix the generator, each with whether None as its argument does the opposite.
+_FIXING = {"random": ("seed", "setstate"), "numpy.random": ("seed", "set_state")}
+
+
+class Randomness:
+    """Listens, saves, and seeds anew."""
+
+    def __init__(self) -> None:
+        self._fixed: set[str] = set()  # modules whose generator user code has fixed
+        self._original: dict[str, dict[str, Callable[..., Any]]] = {}
+        self._saved: Any = None  # the state of random's generator, if it is fixed
+
+    def listen(self) -> None:
+        """Called after every import: a module that has just appeared is listened to before user code can use it."""
+        for name, functions in _FIXING.items():
+            module = sys.modules.get(name)
+            if module is not None and name not in self._original and all(hasattr(module, f) for f in functions):
+                self._original[name] = {f: getattr(module, f) for f in functions}
+                for function in functions:
+                    setattr(module, function, self._wrapped(name, module, function))
+
+    def _wrapped(self, name: str, module: ModuleType, function: str) -> Callable[..., Any]:
+        original = self._original[name][function]
+
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            given = next(iter([*args, *kwargs.values()]), None)
+            (self._fixed.discard if given is None else self._fixed.add)(name)
+            return result
+
+        return wrapper
+
+    def save(self) -> None:
+        """Before a fork: ``random`` seeds itself anew in every child, which must not undo what the code has fixed."""
+        if "random" in self._fixed:
+            with suppress(Exception):  # user code may have replaced it
+                self._saved = sys.modules["random"].getstate()
+
+    def resume(self) -> None:
+        """In a copy that is needed: what the code has fixed is as it was before the fork."""
+        if "random" in self._fixed:
+            with suppress(Exception):  # user code may have broken it, and has what it broke
+                self._original["random"]["setstate"](self._saved)
+
+    def renew(self) -> None:
+        """In a copy that becomes a head: what the code has not fixed is new."""
+        for name in self._original.keys() - self._fixed:
+            with suppress(Exception):  # see above
+                self._original[name]["seed"]()

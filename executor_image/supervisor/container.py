@@ -1,0 +1,207 @@
+"""What all branches of a container share: its processes, its warden, its memory, the kernel's word on who has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Protocol
+
+from executor_api.v1 import executor_pb2 as pb
+
+from executor_image.supervisor import proc
+from executor_image.supervisor.peer import PeerGone
+from executor_image.supervisor.staged import Staged
+from executor_image.supervisor.tree import Checkpoint, ForkTree, Numbers
+from executor_image.supervisor.warden import Warden
+
+MAX_BRANCHES = 16  # each has a stream, a workspace, and processes
+MAX_PINNED = 32  # checkpoints that were asked for: each is a process, and holds memory that nobody else frees
+SECRET_BYTES = 32
+ATTACH_DEADLINE = 20.0  # seconds for somebody to attach to a branch that was made
+PRESSURE_POLL = 0.02  # seconds between two looks at the memory while code runs
+PRESSURE_SHARE = 0.8  # of the memory limit: while code runs, older checkpoints go above this
+_FREED = 0.02  # seconds for a process that was let go to give its memory back
+
+
+class Branch(Protocol):
+    """A session on one branch, as the container sees it."""
+
+    branch: int
+    tree: ForkTree
+
+    @property
+    def executing(self) -> bool:
+        """User code is running in it."""
+
+    def on_head_exit(self, wait_status: int) -> None:
+        """The kernel says that its head has ended."""
+
+    def on_warden_gone(self) -> None:
+        """Nothing can be stopped or brought back any more."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class Container:
+    """One per container. ``lock`` is held by whoever sweeps or makes processes that are not in a tree yet."""
+
+    def __init__(self, staged: Staged, opened: pb.Open) -> None:
+        self.opened = opened
+        self.uid = staged.runner_uid
+        self.cgroup = proc.Cgroup()
+        self.numbers = Numbers()
+        self.branch_numbers = Numbers()
+        self.lock = asyncio.Lock()
+        self.branches: list[Branch] = []
+        self.secrets: dict[int, bytes] = {}  # of branches that nobody has attached to yet
+        self.warden_lives = True
+        self.warden = Warden(staged.warden, staged.warden_pid, self._on_warden_gone)
+        self._states = staged.states
+        self._watch: asyncio.TimerHandle | None = None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def _on_warden_gone(self) -> None:
+        self.warden_lives = False
+        for branch in list(self.branches):
+            branch.on_warden_gone()
+
+    def _reap(self) -> None:
+        """This process is PID 1: it is told of every head's end, and of every orphan's, by the kernel itself."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                for branch in list(self.branches):
+                    if ended[0] == branch.tree.head.pid:
+                        branch.on_head_exit(ended[1])
+
+    # -------------------------------------------------------------------------------------------------- branches
+
+    def attach(self, number: int, secret: bytes) -> Branch | None:
+        """The branch of that number, once, for who knows its secret."""
+        expected = self.secrets.get(number)
+        if expected is None or not hmac.compare_digest(expected, secret):
+            return None
+        del self.secrets[number]
+        return next((b for b in self.branches if b.branch == number), None)
+
+    def new_secret(self) -> tuple[int, bytes]:
+        """A number for a new branch, and what whoever attaches to it has to know."""
+        number, secret = self.branch_numbers.next(), secrets.token_bytes(SECRET_BYTES)
+        self.secrets[number] = secret
+        asyncio.get_running_loop().call_later(ATTACH_DEADLINE, self._expire, number)
+        return number, secret
+
+    def _expire(self, number: int) -> None:
+        if self.secrets.pop(number, None):
+            for branch in [b for b in self.branches if b.branch == number]:
+                branch.close()
+
+    # ----------------------------------------------------------------------------------------------------- strays
+
+    def has_strays(self, of: Branch) -> bool:
+        """True if anything of the runner's uid is alive that belongs to no tree and to no other branch's code."""
+        known = self._known()
+        if self.cgroup.tasks() - proc.thread_count(os.getpid()) == len(known):
+            return False
+        running = [b.tree.head.pid for b in self.branches if b is not of and b.executing]
+        alive = proc.alive_of(self.uid)
+        retired = {pid for b in self.branches for pid in b.tree.retired}
+        strays = alive.keys() - known - retired
+        return any(not _descends(pid, alive, running) for pid in strays)
+
+    async def sweep(self, of: Branch) -> bool:
+        """Kills the strays of a branch; False if one of them is still there. Needs the lock.
+
+        Raises:
+            PeerGone: the warden has ended.
+        """
+        others = [b for b in self.branches if b is not of]
+        stopped = [b.tree.head.pid for b in self.branches if b.tree.frozen]
+        keep = self._known() - set(stopped) - {self.warden.pid}
+        left = await self.warden.sweep(keep=keep, stopped=stopped, spare=[b.tree.head.pid for b in others])
+        return left == 0
+
+    def _known(self) -> set[int]:
+        return {self.warden.pid, *(pid for branch in self.branches for pid in branch.tree.known())}
+
+    # ----------------------------------------------------------------------------------------------------- memory
+
+    def _automatic(self) -> Iterator[tuple[ForkTree, Checkpoint]]:
+        """The checkpoints that may go, oldest first."""
+        found = [(b.tree, c) for b in self.branches for c in b.tree.checkpoints if not c.pinned]
+        return iter(sorted(((t, c) for t, c in found if c is not t.current), key=lambda pair: pair[1].made_at))
+
+    def _count(self) -> int:
+        return sum(1 + len(branch.tree.checkpoints) for branch in self.branches)
+
+    @property
+    def pinned(self) -> int:
+        """How many checkpoints were asked for."""
+        return sum(c.pinned for branch in self.branches for c in branch.tree.checkpoints)
+
+    def trim(self, tree: ForkTree) -> None:
+        """The oldest go first: over the number that a branch keeps, over what there are processes for, over memory."""
+        mine = [c for c in tree.checkpoints if not c.pinned]
+        for checkpoint in mine[: max(0, len(mine) - max(1, self.opened.checkpoints))]:
+            if checkpoint is not tree.current:
+                tree.drop(checkpoint)
+        for owner, checkpoint in self._automatic():
+            if self._count() <= self._states:
+                break
+            owner.drop(checkpoint)
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Lets the oldest go while too much memory is in use, one at a time: pages are shared, and may free nothing."""
+        if self.cgroup.memory() > self.opened.checkpoint_share * self.opened.memory_bytes:
+            for owner, checkpoint in self._automatic():
+                owner.drop(checkpoint)
+                asyncio.get_running_loop().call_later(_FREED, self._relieve)
+                break
+
+    def watch_memory(self) -> None:
+        """While code runs, older checkpoints make room for what it needs."""
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(PRESSURE_POLL, self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if not any(branch.executing for branch in self.branches):
+            return
+        if self.cgroup.memory() > PRESSURE_SHARE * self.opened.memory_bytes:
+            for owner, checkpoint in self._automatic():
+                owner.drop(checkpoint)
+        self.watch_memory()
+
+    async def make_room(self) -> bool:
+        """Lets the oldest checkpoint go, because a process could not be made; False if there is none to let go."""
+        for owner, checkpoint in self._automatic():
+            owner.drop(checkpoint)
+            await asyncio.sleep(_FREED)
+            return True
+        return False
+
+    async def forget(self, branch: Branch, number: int) -> None:
+        """A branch is over: what is left of it is killed, and its workspace removed."""
+        self.branches.remove(branch)
+        branch.tree.close()
+        with suppress(PeerGone):
+            async with self.lock:
+                if self.has_strays(branch):
+                    await self.sweep(branch)
+            await self.warden.remove(number)
+
+
+def _descends(pid: int, parents: dict[int, int], roots: list[int]) -> bool:
+    for _ in range(len(parents)):
+        if pid in roots:
+            return True
+        if pid not in parents:
+            return False
+        pid = parents[pid]
+    return False

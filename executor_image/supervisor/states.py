@@ -1,0 +1,207 @@
+"""What the host asks about states: checkpoints, going back, branches. Coroutines, one at a time on each branch.
+
+Whatever is refused leaves everything as it was, and the answer says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from typing import Protocol
+
+from executor_api.v1 import executor_pb2 as pb
+
+from executor_image.supervisor.container import MAX_BRANCHES, MAX_PINNED, Container
+from executor_image.supervisor.peer import Peer, PeerGone
+from executor_image.supervisor.tree import Checkpoint, ForkTree
+
+MAX_NAME = 200  # bytes
+STATE_DEADLINE = 15.0  # seconds for one request; a fork of a few GiB takes a tenth of one, files of 64 MiB another
+MEASURE_SECONDS = 1.0  # for one checkpoint to say what it holds
+THREADS = "threads of the code are alive, and they cannot be copied: let them end, or go back to a state without them"
+
+FULL = "there is too little memory, or there are too few processes left"
+
+
+class Refused(Exception):
+    """It is not done; the message says why."""
+
+
+class Missing(Refused):
+    """There is no such checkpoint."""
+
+
+class Home(Protocol):
+    """The branch that is asked, as far as its states need it."""
+
+    tree: ForkTree
+
+    def has_threads(self) -> bool:
+        """Threads of the code are alive in the head."""
+
+    async def fork_now(self) -> None:
+        """Another checkpoint of the present state, if one can be made."""
+
+    def adopt(self, number: int, head: Peer, pipes: tuple[int, int]) -> Home:
+        """A new branch of this head, which owns the pipes from now on."""
+
+    def begin(self) -> None:
+        """The first head is there."""
+
+    def close(self) -> None:
+        """Ends the branch."""
+
+
+class States:
+    """Answers the requests of one branch's stream. Its present state has a checkpoint already, if it can have one."""
+
+    def __init__(self, container: Container, home: Home) -> None:
+        self._container = container
+        self._home = home
+
+    @property
+    def _tree(self) -> ForkTree:
+        return self._home.tree
+
+    async def answer(self, message: pb.HostMessage) -> pb.StateReply:
+        """Does what was asked for."""
+        try:
+            async with asyncio.timeout(STATE_DEADLINE):
+                return await self._do(message)
+        except Missing:
+            return pb.StateReply(missing=True, error="there is no such checkpoint", checkpoints=self._listed())
+        except Refused as refused:
+            return pb.StateReply(error=str(refused))
+        except PeerGone:
+            return pb.StateReply(error="the process that holds that state has ended; nothing was changed")
+        except TimeoutError:
+            return pb.StateReply(error=f"it took longer than {STATE_DEADLINE:g} s")
+
+    async def _do(self, message: pb.HostMessage) -> pb.StateReply:
+        match message.WhichOneof("kind"):
+            case "checkpoint":
+                return await self._checkpoint(message.checkpoint.name)
+            case "rollback":
+                return await self._rollback(self._find(message.rollback.to))
+            case "fork":
+                at = message.fork.at
+                return await self._fork(self._find(at) if at.WhichOneof("kind") else None)
+            case "drop_checkpoint":
+                return self._drop(self._find(message.drop_checkpoint.target))
+            case _:
+                return await self._list()
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    async def _checkpoint(self, name: bytes) -> pb.StateReply:
+        if len(name) > MAX_NAME:
+            raise Refused(f"a name of more than {MAX_NAME} bytes")
+        if name and any(c.name == name for c in self._tree.checkpoints):
+            raise Refused("there is a checkpoint of that name already; drop it first, or choose another name")
+        if self._container.pinned >= MAX_PINNED:
+            raise Refused(f"{MAX_PINNED} checkpoints are kept already, here and in branches; drop one first")
+        if name and self._require_current().pinned:
+            await self._home.fork_now()  # two names for one state are two checkpoints
+        made = self._require_current()
+        made.pinned, made.name = True, made.name or name
+        return pb.StateReply(checkpoints=[self._info(made)])
+
+    def _require_current(self) -> Checkpoint:
+        if self._tree.current:
+            return self._tree.current
+        raise Refused(THREADS if self._home.has_threads() else FULL)
+
+    def _find(self, target: pb.Target) -> Checkpoint:
+        match target.WhichOneof("kind"):
+            case "number":
+                found = [c for c in self._tree.checkpoints if c.number == target.number]
+            case "name":
+                found = [c for c in self._tree.checkpoints if c.name and c.name == target.name]
+            case "execution":
+                found = [c for c in self._tree.checkpoints if c.execution == target.execution]
+            case _:
+                found = [c for c in self._tree.checkpoints if c.execution == self._tree.parent]
+        if not found:
+            raise Missing
+        return found[-1]
+
+    def _drop(self, checkpoint: Checkpoint) -> pb.StateReply:
+        """That of the present state is only not kept for good any more: a kill goes back to it."""
+        info = self._info(checkpoint)
+        checkpoint.pinned, checkpoint.name = False, b""
+        if checkpoint is not self._tree.current:
+            self._tree.drop(checkpoint)
+        return pb.StateReply(checkpoints=[info])
+
+    async def _list(self) -> pb.StateReply:
+        held = [await self._tree.measure(c, MEASURE_SECONDS) for c in list(self._tree.checkpoints)]
+        return pb.StateReply(checkpoints=self._listed(held))
+
+    def _listed(self, held: list[int] | None = None) -> list[pb.CheckpointInfo]:
+        checkpoints = self._tree.checkpoints
+        return [self._info(c, h) for c, h in zip(checkpoints, held or [0] * len(checkpoints), strict=False)]
+
+    def _info(self, checkpoint: Checkpoint, held: int = 0) -> pb.CheckpointInfo:
+        return pb.CheckpointInfo(
+            number=checkpoint.number,
+            name=checkpoint.name,
+            execution=checkpoint.execution,
+            has_parent=checkpoint.parent is not None,
+            parent=checkpoint.parent or 0,
+            age_seconds=time.monotonic() - checkpoint.made_at,
+            memory_bytes=held,
+            has_files=checkpoint.has_files,
+            current=checkpoint is self._tree.current,
+        )
+
+    # -------------------------------------------------------------------------------------------------- going back
+
+    async def _rollback(self, checkpoint: Checkpoint) -> pb.StateReply:
+        async with self._container.lock:
+            info = self._info(checkpoint)
+            woken = await self._tree.promote(checkpoint)
+        info.current = True
+        return pb.StateReply(checkpoints=[info], files_restored=woken.files_restored, files_reason=woken.reason)
+
+    # --------------------------------------------------------------------------------------------------- branches
+
+    async def _fork(self, source: Checkpoint | None) -> pb.StateReply:
+        if len(self._container.branches) > MAX_BRANCHES:
+            raise Refused(f"there are {MAX_BRANCHES} branches already; close one first")
+        if source is None and self._home.has_threads():
+            raise Refused(THREADS)
+        at = source or self._tree
+        async with self._container.lock:  # nobody sweeps while there is a process that is in no tree
+            head, pipes = await self._born(source)
+            number, secret = self._container.new_secret()
+            branch = self._home.adopt(number, head, pipes)
+            try:
+                woken = await branch.tree.wake(number)
+                if not woken.files_restored:
+                    raise Refused(f"the workspace cannot be copied: {woken.reason.decode('utf-8', 'replace')}")
+            except BaseException:
+                branch.close()
+                raise
+        branch.tree.execution, branch.tree.parent = at.execution, at.parent
+        branch.begin()
+        return pb.StateReply(forked=pb.Forked(branch=number, secret=secret, execution=at.execution))
+
+    async def _born(self, source: Checkpoint | None) -> tuple[Peer, tuple[int, int]]:
+        """The first head of a branch, and what its descriptors 1 and 2 write to."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        head, out, err = Peer(ours), os.pipe(), os.pipe()
+        try:
+            if not await self._tree.fork_branch(source, theirs, (out[1], err[1])):
+                raise Refused(FULL)
+        except BaseException:
+            head.close()
+            os.close(out[0])
+            os.close(err[0])
+            raise
+        finally:
+            theirs.close()
+            os.close(out[1])
+            os.close(err[1])
+        return head, (out[0], err[0])

@@ -1,0 +1,40 @@
+"""The way to the warden, the process that signals runners for this one. See executor_image/launcher/warden.py."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterable
+
+from executor_image import frames
+from executor_image.supervisor.peer import Peer
+
+
+class Warden:
+    """``on_gone`` is called when it has ended: nothing can be stopped any more."""
+
+    def __init__(self, sock: socket.socket, pid: int, on_gone: Callable[[], None]) -> None:
+        self.pid = pid
+        self._peer = Peer(sock, pid, frames.FROM_WARDEN)
+        self._peer.listen(lambda *_: None, lambda *_: on_gone())
+
+    def signal(self, pid: int, number: int) -> None:
+        """Signals one process of the runner's uid."""
+        if pid > 1:
+            self._peer.send(frames.SIGNAL, frames.SIGNAL_BODY.pack(pid, number))
+
+    async def sweep(self, *, keep: Iterable[int], stopped: Iterable[int], spare: Iterable[int]) -> int:
+        """Kills every process of the runner's uid that is not among these or a descendant of ``spare``.
+
+        Gives how many of them are still there after that.
+
+        Raises:
+            PeerGone: the warden has ended.
+        """
+        body = json.dumps({"keep": list(keep), "stopped": list(stopped), "spare": list(spare)}).encode()
+        _, left = frames.SWEPT_BODY.unpack(await self._peer.ask(frames.SWEEP, body, frames.SWEPT))
+        return int(left)
+
+    async def remove(self, branch: int) -> None:
+        """Removes a branch's workspace."""
+        await self._peer.ask(frames.REMOVE, frames.U32.pack(branch), frames.REMOVED)

@@ -1,0 +1,141 @@
+"""Checkpoints of a sandbox: what the host knows of one, and what going back to one came to.
+
+A checkpoint is a process in the container that holds a copy of the state and waits. The supervisor makes one after each
+execution and keeps the newest; ``checkpoint()`` keeps one for good. See docs/state.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from executor_api.v1 import executor_pb2 as pb
+
+from orchestrator.errors import CheckpointError, ProtocolViolation
+from orchestrator.events import Files
+from orchestrator.sandbox.execution import clean
+from orchestrator.sandbox.link import Link
+
+STATE_DEADLINE = 30.0  # seconds for one request; the executor gives up after half of it
+MAX_NAME = 200  # bytes of a checkpoint's name
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state that ``rollback()`` and ``fork()`` can go back to, as it was when it was listed.
+
+    Attributes:
+        number: tells it apart from every other of this container.
+        name: as it was given to ``checkpoint()``; empty for one that was made by itself.
+        execution_count: the last execution whose work is in it; 0 for a fresh interpreter.
+        follows: the execution count of the state that it came from, which ``undo()`` goes back to; None for the first.
+        age: seconds since it was made.
+        memory_bytes: memory that it alone holds, and that dropping it would free; 0 where it was not measured.
+        has_files: the workspace is part of it.
+        is_current: the sandbox is in this very state.
+    """
+
+    number: int
+    name: str
+    execution_count: int
+    follows: int | None = None
+    age: float = 0.0
+    memory_bytes: int = 0
+    has_files: bool = True
+    is_current: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name!r} (execution {self.execution_count})" if self.name else f"execution {self.execution_count}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """What going back came to: the state that the sandbox is in now, and what became of the workspace.
+
+    ``files`` is ``restored`` if the workspace is as it was then, else ``kept``, and ``files_reason`` says why.
+    """
+
+    checkpoint: Checkpoint
+    files: Files
+    files_reason: str = ""
+
+
+Which = Checkpoint | str | int
+"""A checkpoint as it was listed, by its name, or by the execution at whose end it was made."""
+
+
+def target(which: Which) -> pb.Target:
+    """What the executor is told of the checkpoint that is meant.
+
+    Raises:
+        TypeError: it is none of these.
+        CheckpointError: there can be no such checkpoint.
+    """
+    match which:
+        case Checkpoint():
+            return pb.Target(number=which.number)
+        case str():
+            return pb.Target(name=name_bytes(which))
+        case int() if not isinstance(which, bool):
+            if not 0 <= which < 1 << 64:
+                raise CheckpointError(f"there is no checkpoint of execution {which}")
+            return pb.Target(execution=which)
+    raise TypeError(f"a checkpoint, its name or an execution's count is needed, not {type(which).__name__}")
+
+
+def name_bytes(name: str) -> bytes:
+    """A checkpoint's name as it travels.
+
+    Raises:
+        CheckpointError: it is too long, or not printable.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a checkpoint's name must be a str, not {type(name).__name__}")
+    if not name.isprintable() or len(name.encode("utf-8", "replace")) > MAX_NAME:
+        raise CheckpointError(f"{name[:50]!r} is no name of a checkpoint: at most {MAX_NAME} bytes, all printable")
+    return name.encode()
+
+
+async def ask(link: Link, what: str, **request: object) -> pb.StateReply:
+    """One state request. ``what`` is what was wanted, for the message of an error.
+
+    Raises:
+        CheckpointError: it was not done.
+    """
+    reply = await link.request_state(STATE_DEADLINE, **request)
+    if reply.missing:
+        there = ", ".join(str(checkpoint_of(info)) for info in reply.checkpoints) or "none"
+        raise CheckpointError(f"{what}: there is no such checkpoint. Kept are: {there}")
+    if reply.error:
+        raise CheckpointError(f"{what}: {clean(reply.error)}")
+    return reply
+
+
+def checkpoint_of(info: pb.CheckpointInfo) -> Checkpoint:
+    """A checkpoint as the executor lists it."""
+    return Checkpoint(
+        number=info.number,
+        name=clean(info.name.decode("utf-8", "replace")),
+        execution_count=info.execution,
+        follows=info.parent if info.has_parent else None,
+        age=info.age_seconds,
+        memory_bytes=info.memory_bytes,
+        has_files=info.has_files,
+        is_current=info.current,
+    )
+
+
+def only(reply: pb.StateReply) -> pb.CheckpointInfo:
+    """The one checkpoint of an answer.
+
+    Raises:
+        ProtocolViolation: there is not one.
+    """
+    if len(reply.checkpoints) != 1:
+        raise ProtocolViolation("the executor answered about another number of checkpoints than one")
+    return reply.checkpoints[0]
+
+
+def rollback_of(reply: pb.StateReply) -> Rollback:
+    """What going back came to."""
+    files = Files.RESTORED if reply.files_restored else Files.KEPT
+    return Rollback(checkpoint_of(only(reply)), files, clean(reply.files_reason.decode("utf-8", "replace")))
