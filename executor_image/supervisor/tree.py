@@ -54,7 +54,7 @@ class Listener(Protocol):
     def on_head_frame(self, kind: int, body: bytes) -> None:
         """The head sent something of an execution or a file request."""
 
-    def on_head_fault(self, reason: str) -> None:
+    def fault(self, reason: str) -> None:
         """The head closed its channel or broke the rules; it may still run."""
 
     def on_forked(self) -> None:
@@ -132,7 +132,7 @@ class ForkTree:
 
     def _on_head_closed(self, peer: Peer, reason: str) -> None:
         if peer is self.head:
-            self._listener.on_head_fault(reason)
+            self._listener.fault(reason)
 
     # ------------------------------------------------------------------------------------------------ checkpoints
 

@@ -15,8 +15,8 @@ from orchestrator.agents.run import RunResult
 from orchestrator.agents.sanitise import one_line
 from orchestrator.errors import AgentError
 
-# Branches are processes of one container and share its memory, its cpus and its processes (64 by default, of which each
-# branch needs a few). Beyond this they would take turns rather than work side by side.
+# As many as the executor allows in one container, whose memory and cpus they share: with more they would rather take
+# turns than work side by side.
 MAX_BRANCHES = 16
 MAX_FAILURE_LENGTH = 200  # characters of one branch's failure in a message that names them all
 

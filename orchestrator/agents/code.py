@@ -199,7 +199,8 @@ class CodeAgent(MultiStepAgent):
 
         It has the same settings (also the very same tools, model, callbacks and checks) and the memory so far. The
         caller closes it. The branch lives in this agent's container: when the sandbox of this agent is closed, by
-        ``close()`` or by the owner of a borrowed one, the branch has ended too. Blocks; a coroutine awaits ``abranch``.
+        ``close()`` or by the owner of a borrowed one, the branch has ended too. Tools, callbacks and checks should bear
+        to be called for several agents at the same time. Blocks; a coroutine awaits ``abranch``.
 
         Raises:
             AgentError: this agent is at work, or closed.
@@ -264,7 +265,7 @@ class CodeAgent(MultiStepAgent):
             AgentError: an argument is out of range; this agent is at work, or closed; the judge gave no number; or no
                 branch came to a result, and the message says why.
             AgentInterrupted: ``interrupt()`` was called.
-            CheckpointError: a branch cannot be made of the present state.
+            CheckpointError: a branch cannot be made of the present state, or there is no room for as many.
             SandboxError, EngineError: the sandbox failed before the branches were made, or cannot be started.
             Exception: whatever ``judge`` raises.
         """

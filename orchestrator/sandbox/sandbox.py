@@ -110,7 +110,7 @@ class AsyncSandbox:
         self._lost = False
         self._forkable = True
         self._is_branch = False
-        self._branches: list[Self] = []
+        self._family: list[Self] = []  # all open branches of the container; one list for all of them
         self.files = AsyncFiles(self._use)
 
     # -------------------------------------------------------------------------------------------------------- life
@@ -126,11 +126,13 @@ class AsyncSandbox:
             await self._started()
 
     async def close(self) -> None:
-        """Removes the container; of a branch, only the branch. A second time does nothing.
+        """Removes the container, and closes every branch in it. Of a branch, ends that branch alone.
 
-        The branches of this sandbox are closed with it.
+        A second time does nothing.
         """
         self._closed = True
+        if self in self._family:
+            self._family.remove(self)
         await self._discard()
 
     async def reset(self) -> None:
@@ -199,9 +201,9 @@ class AsyncSandbox:
     async def _discard(self) -> None:
         link, self._link = self._link, None
         self._forkable = True
-        branches, self._branches = self._branches, []
-        for branch in branches:
-            await branch.close()
+        if not self._is_branch:
+            for branch in list(self._family):
+                await branch.close()
         if link:
             await link.close()
 
@@ -306,9 +308,8 @@ class AsyncSandbox:
 
     @property
     def branches(self) -> tuple[Self, ...]:
-        """The branches that were forked from this sandbox and have not been closed."""
-        self._branches = [branch for branch in self._branches if not branch._closed]
-        return tuple(self._branches)
+        """Every open branch in this sandbox's container, whoever forked it, but this one itself."""
+        return tuple(branch for branch in self._family if branch is not self)
 
     async def checkpoint(self, name: str = "") -> Checkpoint:
         """Keeps the present state until it is dropped, also when newer ones push older ones out.
@@ -389,7 +390,7 @@ class AsyncSandbox:
             reply = await ask(link, "fork()", fork=request)
             branch = copy.copy(self)
             branch._become_branch(await link.branch(reply.forked))
-        self._branches = [*self.branches, branch]
+        self._family.append(branch)
         return branch
 
     def _become_branch(self, link: Link) -> None:
@@ -398,7 +399,6 @@ class AsyncSandbox:
         self._is_branch = True
         self._conversation = None
         self._lock = asyncio.Lock()
-        self._branches = []
         self.files = AsyncFiles(self._use)
 
     async def _lose(self) -> None:

@@ -49,7 +49,7 @@ def unportable() -> dict[str, Any]:
 
 
 TOOLS = [add, double, echo, fail, Secretive(), unportable]
-IMPORTS = ["asyncio", "threading", "numpy", "os", "sys"]
+IMPORTS = ["asyncio", "threading", "numpy", "numpy.*", "os", "sys", "tempfile"]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

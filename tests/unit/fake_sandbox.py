@@ -114,8 +114,14 @@ class FakeSandbox(AsyncSandbox):
                     yield Output("stdout", execution.logs.stdout)
                 yield self._finished(execution)
             case str():
-                yield Output("stdout", "on\n")
-                yield self._finished(await self._hang())
+                self._interrupted.clear()
+                self.running.set()
+                try:
+                    yield Output("stdout", "on\n")
+                    execution = await self._hang()
+                finally:
+                    self.running.clear()
+                yield self._finished(execution)
             case events:
                 for event in events:
                     yield self._finished(event.execution) if isinstance(event, Finished) else event
@@ -132,15 +138,11 @@ class FakeSandbox(AsyncSandbox):
         return Finished(replace(execution, execution_count=self.count))
 
     async def _hang(self) -> Execution:
-        self._interrupted.clear()
-        self.running.set()
         try:
             await self._interrupted.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        finally:
-            self.running.clear()
         return Execution(Status.INTERRUPTED, State.KEPT, 1, error=ExecutionError("KeyboardInterrupt", ""))
 
     async def undo(self) -> Rollback:

@@ -11,7 +11,6 @@ from orchestrator.agents import CodeAgent
 from orchestrator.models import ChatMessage, ModelReply, ScriptedModel
 from tests.unit.fake_sandbox import FakeSandbox, Scripted
 
-
 DEADLINE = 10.0  # seconds for anything that is waited for
 
 

@@ -149,16 +149,21 @@ def test_the_winner_lives_on_without_the_agent_it_came_from() -> None:
 # At the same time.
 
 
-async def all_running(agent: CodeAgent, n: int) -> None:
-    """Until the code of ``n`` branches runs."""
-    while len(agent.fake.forked) < n:
-        await asyncio.sleep(0)
-    for fork in agent.fake.forked:
-        await fork.running.wait()
+def hanging_agent() -> tuple[CodeAgent, list[FakeSandbox]]:
+    """With three branches whose code hangs at first."""
+    forks = [FakeSandbox([HANG, answered(n)]) for n in range(3)]
+    agent = agent_on(forks)
+    agent.model = BranchedModel(*([step(f"{n}"), step(f"final_answer({n})")] for n in range(4)))
+    return agent, forks
 
 
-def hanging(agent: CodeAgent) -> asyncio.Future[Best[CodeAgent]]:
+def working(agent: CodeAgent) -> asyncio.Future[Best[CodeAgent]]:
     return asyncio.ensure_future(agent.abest_of(3, "count", output))
+
+
+async def all_running(forks: Sequence[FakeSandbox]) -> None:
+    for fork in forks:
+        await fork.running.wait()
 
 
 def within(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -167,15 +172,14 @@ def within(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def test_the_branches_work_at_the_same_time() -> None:
     async def together() -> None:
-        agent = agent_on([[HANG, answered(n)] for n in range(3)])
-        agent.model = BranchedModel(*([step(f"{n}"), step(f"final_answer({n})")] for n in range(3)))
-        working = hanging(agent)
-        await all_running(agent, 3)
+        agent, forks = hanging_agent()
+        run = working(agent)
+        await all_running(forks)
         with pytest.raises(AgentError, match="at work"):
             await agent.arun("another")
-        for fork in agent.fake.forked:
+        for fork in forks:
             await fork.interrupt()
-        best = await working
+        best = await run
         assert (best.index, best.result.output) == (2, 2)
         assert closes(agent) == [1, 1, 0]
 
@@ -184,13 +188,13 @@ def test_the_branches_work_at_the_same_time() -> None:
 
 def test_an_interruption_stops_and_closes_all() -> None:
     async def interrupted() -> None:
-        agent = agent_on([[HANG]] * 3)
-        working = hanging(agent)
-        await all_running(agent, 3)
+        agent, forks = hanging_agent()
+        run = working(agent)
+        await all_running(forks)
         agent.interrupt()
         with pytest.raises(AgentInterrupted):
-            await working
-        assert [(fork.cancelled, fork.closes) for fork in agent.fake.forked] == [(1, 1)] * 3
+            await run
+        assert [(fork.cancelled, fork.closes) for fork in forks] == [(1, 1)] * 3
         assert await agent.arun("the agent goes on") == 1
 
     within(interrupted)
@@ -198,13 +202,13 @@ def test_an_interruption_stops_and_closes_all() -> None:
 
 def test_a_cancelled_one_stops_and_closes_all() -> None:
     async def cancelled() -> None:
-        agent = agent_on([[HANG]] * 3)
-        working = hanging(agent)
-        await all_running(agent, 3)
-        working.cancel()
+        agent, forks = hanging_agent()
+        run = working(agent)
+        await all_running(forks)
+        run.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await working
-        assert [(fork.cancelled, fork.closes) for fork in agent.fake.forked] == [(1, 1)] * 3
+            await run
+        assert [(fork.cancelled, fork.closes) for fork in forks] == [(1, 1)] * 3
         assert await agent.arun("the agent goes on") == 1
 
     within(cancelled)
@@ -214,14 +218,14 @@ def test_a_cancelled_one_stops_and_closes_all() -> None:
 def test_an_end_while_the_branches_are_made_closes_those_that_are(cancel: bool) -> None:
     async def ended() -> None:
         agent = agent_on([[answered(1)], [answered(2)], HANG])
-        working = hanging(agent)
+        run = working(agent)
         await agent.fake.forking.wait()
         if cancel:
-            working.cancel()
+            run.cancel()
         else:
             agent.interrupt()
         with pytest.raises(asyncio.CancelledError if cancel else AgentInterrupted):
-            await working
+            await run
         assert closes(agent) == [1, 1]
         assert [fork.codes for fork in agent.fake.forked] == [[], []]
 
@@ -238,39 +242,39 @@ def test_an_end_while_the_judge_thinks_closes_all(agent: CodeAgent, cancel: bool
             await asyncio.Event().wait()
             return 1.0
 
-        working = asyncio.ensure_future(agent.abest_of(3, "count", judge))
+        run = asyncio.ensure_future(agent.abest_of(3, "count", judge))
         await thinking.wait()
         if cancel:
-            working.cancel()
+            run.cancel()
         else:
             agent.interrupt()
         with pytest.raises(asyncio.CancelledError if cancel else AgentInterrupted):
-            await working
+            await run
         assert closes(agent) == [1, 1, 1]
 
     within(ended)
 
 
 def test_interrupt_from_another_thread() -> None:
-    agent = agent_on([[HANG]] * 2)
+    agent, forks = hanging_agent()
     caught: list[BaseException] = []
 
     def work() -> None:
         try:
-            agent.best_of(2, "count", output)
+            agent.best_of(3, "count", output)
         except AgentInterrupted as error:
             caught.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
     until = time.monotonic() + DEADLINE
-    while not (agent.fake.forked and all(fork.running.is_set() for fork in agent.fake.forked)):
+    while not all(fork.running.is_set() for fork in forks):
         assert time.monotonic() < until
         thread.join(0.005)
     agent.interrupt()
     thread.join(DEADLINE)
     assert caught
-    assert closes(agent) == [1] * len(agent.fake.forked)
+    assert closes(agent) == [1, 1, 1]
 
 
 # Branches that fail.
