@@ -122,7 +122,8 @@ class States:
             case "execution":
                 found = [c for c in self._tree.checkpoints if c.execution == target.execution]
             case _:
-                found = [c for c in self._tree.checkpoints if c.execution == self._tree.parent]
+                parent = self._tree.parent()
+                found = [parent] if parent else []
         if not found:
             raise Missing
         return found[-1]
@@ -148,8 +149,8 @@ class States:
             number=checkpoint.number,
             name=checkpoint.name,
             execution=checkpoint.execution,
-            has_parent=checkpoint.parent is not None,
-            parent=checkpoint.parent or 0,
+            has_parent=checkpoint.origin is not None,
+            parent=checkpoint.origin.execution if checkpoint.origin else 0,
             age_seconds=time.monotonic() - checkpoint.made_at,
             memory_bytes=held,
             has_files=checkpoint.has_files,
@@ -184,7 +185,7 @@ class States:
             except BaseException:
                 branch.close()
                 raise
-        branch.tree.execution, branch.tree.parent = at.execution, at.parent
+        branch.tree.execution, branch.tree.origin = at.execution, at.origin
         branch.begin()
         return pb.StateReply(forked=pb.Forked(branch=number, secret=secret, execution=at.execution))
 

@@ -25,13 +25,21 @@ from executor_image.supervisor.warden import Warden
 RETIRED_SECONDS = 1.0  # for a process that was let go to be gone; then it counts as a stray
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The state that another one came from: by its execution, and by its checkpoint's number, 0 if it had none."""
+
+    execution: int
+    number: int = 0
+
+
 @dataclass
 class Checkpoint:
     """A state, and the process that holds it."""
 
     number: int
     execution: int  # the last whose work is in it
-    parent: int | None  # the execution of the state it came from
+    origin: Origin | None
     peer: Peer
     name: bytes = b""
     pinned: bool = False  # somebody asked for it: it goes only when asked to
@@ -81,14 +89,14 @@ class ForkTree:
         checkpoints: oldest first.
         current: the checkpoint that is the present state; None while there is none, as with threads.
         execution: the last execution whose work is in the present state.
-        parent: the execution of the state that it came from.
+        origin: the state that it came from; None for the first.
     """
 
     def __init__(self, head: Peer, listener: Listener, warden: Warden, numbers: Numbers) -> None:
         self.checkpoints: list[Checkpoint] = []
         self.current: Checkpoint | None = None
         self.execution = 0
-        self.parent: int | None = None
+        self.origin: Origin | None = None
         self.frozen = False  # the head is stopped, because threads of the code are alive in it
         self.retired: dict[int, float] = {}  # pids that were let go, and when
         self._asked: Checkpoint | None = None  # asked for, not reported yet
@@ -105,7 +113,8 @@ class ForkTree:
 
     def advance(self, execution: int) -> None:
         """An execution has ended and left a state of its own."""
-        self.parent, self.execution, self.current = self.execution, execution, None
+        self.origin = Origin(self.execution, self.current.number if self.current else 0)
+        self.execution, self.current = execution, None
 
     def signal(self, number: int) -> None:
         """Signals the head."""
@@ -139,7 +148,7 @@ class ForkTree:
     def fork(self) -> None:
         """Has the head make a checkpoint of the present state; ``on_forked`` tells when it has, or could not."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        made = Checkpoint(self._numbers.next(), self.execution, self.parent, Peer(ours))
+        made = Checkpoint(self._numbers.next(), self.execution, self.origin, Peer(ours))
         with theirs:
             body = frames.FORK_BODY.pack(made.number, frames.FORK_CHECKPOINT)
             if self.head.send_fds(frames.FORK, body, [theirs.fileno()]):
@@ -167,7 +176,7 @@ class ForkTree:
     def _add(self, made: Checkpoint) -> None:
         """Another of the same state, made because its files changed, takes the place of the one before."""
         before = self.checkpoints[-1] if self.checkpoints else None
-        if before and not before.pinned and (before.execution, before.parent) == (made.execution, made.parent):
+        if before and not before.pinned and (before.execution, before.origin) == (made.execution, made.origin):
             self.drop(before)
         self._watch(made)
         self.checkpoints.append(made)
@@ -203,8 +212,15 @@ class ForkTree:
 
     def nearest(self) -> Checkpoint | None:
         """The present state, or what comes nearest to it: the state that it came from, or the newest there is."""
-        parents = [c for c in self.checkpoints if c.execution == self.parent]
-        return self.current or next(reversed(parents or self.checkpoints), None)
+        return self.current or self.parent() or next(reversed(self.checkpoints), None)
+
+    def parent(self) -> Checkpoint | None:
+        """The state that the present one came from, if it is kept."""
+        if self.origin is None:
+            return None
+        if self.origin.number:
+            return next((c for c in self.checkpoints if c.number == self.origin.number), None)
+        return next((c for c in reversed(self.checkpoints) if c.execution == self.origin.execution), None)
 
     async def promote(self, checkpoint: Checkpoint) -> Woken:
         """The checkpoint's process becomes the head, after it has left a copy of itself in its place.
@@ -223,7 +239,7 @@ class ForkTree:
             self._watch(checkpoint)
         else:
             self.checkpoints.remove(checkpoint)
-        self.execution, self.parent, self.current = checkpoint.execution, checkpoint.parent, None
+        self.execution, self.origin, self.current = checkpoint.execution, checkpoint.origin, None
         woken = await self.wake(0)
         self.current = checkpoint if copy else None
         return woken
