@@ -6,54 +6,23 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import states
+from benchmarks.figures import MILLISECOND, Figure, median_of
 from benchmarks.floors import docker_run, echo
 from orchestrator.config import Config
 from orchestrator.errors import CellblockError
-from orchestrator.events import State
 from orchestrator.sandbox import Portal, Sandbox
 
 STEPS, SLOW_STEPS, PAUSE = 1000, 100, 0.05  # PAUSE in seconds: the cadence of an agent that thinks
 TOOL_CALLS = 1000
 COLD_STARTS = 5
-KILLS = 5
 MESSAGE = b"x" * 40  # about the size of an Execute of "x = 1"
-MILLISECOND = 1e3
-STUBBORN = """
-while True:
-    try:
-        while True: pass
-    except BaseException: pass
-"""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One row: median milliseconds, and the floor measured in the same run."""
-
-    name: str
-    milliseconds: float
-    floor: float | None = None
-    floor_name: str = ""
-
-
-def median_of(count: int, call: Callable[[], object], pause: float = 0.0) -> float:
-    """Median milliseconds of ``call``, a tenth as many calls first to warm up."""
-    seconds = []
-    for turn in range(-(count // 10), count):
-        started = time.perf_counter()
-        call()
-        if turn >= 0:
-            seconds.append(time.perf_counter() - started)
-        if pause:
-            time.sleep(pause)
-    return statistics.median(seconds) * MILLISECOND
 
 
 def step_figures() -> list[Figure]:
@@ -70,8 +39,6 @@ def step_figures() -> list[Figure]:
         for name, count, pause in (("back to back", STEPS, 0.0), (f"{PAUSE * 1e3:g} ms between", SLOW_STEPS, PAUSE)):
             floor = median_of(count, exchange, pause)
             rows.append(Figure(f"no-op step, {name}", median_of(count, step, pause), floor, "gRPC echo"))
-        sandbox.run_code("blob = bytearray(300 << 20)")
-        rows.append(Figure("no-op step, 300 MB of state", median_of(STEPS // 4, step), rows[0].floor, "gRPC echo"))
         return rows
 
 
@@ -119,21 +86,6 @@ def cold_start_figure() -> Figure:
     return Figure("cold sandbox to first result", statistics.median(seconds) * MILLISECOND, floor, "docker run")
 
 
-def kill_figure(name: str, code: str, grace: float = 0.2, timeout: float = 0.2) -> Figure:
-    """From the kill (deadline and grace over) to the next execution's result, the state restored."""
-    with Sandbox(config=Config(grace=grace)) as sandbox:
-        sandbox.run_code("kept = 42")
-        seconds = []
-        for _ in range(KILLS):
-            started = time.perf_counter()
-            killed = sandbox.run_code(code, timeout=timeout)
-            after = sandbox.run_code("kept")
-            seconds.append(time.perf_counter() - started - timeout - grace)
-            if killed.state is not State.RESTORED or after.value != 42:
-                raise SystemExit(f"{name}: {killed.status}, {killed.state}, then {after.value!r}")
-    return Figure(f"hard kill to next result, {name}", statistics.median(seconds) * MILLISECOND)
-
-
 def main() -> int:
     """Measures and prints everything."""
     try:
@@ -142,10 +94,8 @@ def main() -> int:
             tool_figure(),
             *output_figures(),
             cold_start_figure(),
-            kill_figure("hang in C", "sum(range(10**12))"),
-            kill_figure(
-                "interrupt ignored", "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
-            ),
+            *states.step_figures(),
+            *states.going_back_figures(),
         ]
     except CellblockError as error:
         print(f"cellblock: {error}", file=sys.stderr)

@@ -27,6 +27,7 @@ _NAMES = {
     "orchestrator.events": (
         "Execution",
         "ExecutionError",
+        "Files",
         "Finished",
         "Output",
         "State",
@@ -35,7 +36,7 @@ _NAMES = {
         "ToolOutcome",
     ),
     "orchestrator.models": ("ChatMessage", "OpenAIModel", "OpenAIServerModel", "ScriptedModel"),
-    "orchestrator.sandbox": ("AsyncSandbox", "NDArray", "Opaque", "Sandbox"),
+    "orchestrator.sandbox": ("AsyncSandbox", "Checkpoint", "NDArray", "Opaque", "Rollback", "Sandbox"),
     "orchestrator.tools": ("Tool", "tool"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

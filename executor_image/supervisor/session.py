@@ -12,6 +12,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from executor_api.v1 import executor_pb2 as pb
@@ -161,6 +162,7 @@ class Session:
                 await self.fork_now()
             reply = await self._states.answer(message)
             self._execution.high_water = 0  # it may be another process now
+            self._unsettled = self.tree.current is None and not self.has_threads()
         self._requesting = False
         self.outbox.put(pb.ExecutorMessage(state_reply=reply))
 
@@ -215,11 +217,11 @@ class Session:
             self._checkpoint()
 
     async def _clean(self) -> None:
-        try:
+        """Without a sweep that is known to be done nothing is promised any more."""
+        swept = False
+        with suppress(PeerGone):
             async with self._container.lock:
                 swept = await self._container.sweep(self)
-        except PeerGone:
-            return
         if swept:
             self._checkpoint()
         else:

@@ -194,8 +194,9 @@ class States:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         head, out, err = Peer(ours), os.pipe(), os.pipe()
         try:
-            if not await self._tree.fork_branch(source, theirs, (out[1], err[1])):
-                raise Refused(FULL)
+            while not await self._tree.fork_branch(source, theirs, (out[1], err[1])):
+                if not await self._container.make_room():
+                    raise Refused(FULL)
         except BaseException:
             head.close()
             os.close(out[0])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterable
 
 from executor_image import frames
-from executor_image.supervisor.peer import Peer
+from executor_image.supervisor.peer import Peer, PeerGone
+
+ANSWER_DEADLINE = 4.0  # seconds; user code may have stopped the warden, and then nobody can wake it
 
 
 class Warden:
@@ -29,12 +32,19 @@ class Warden:
         Gives how many of them are still there after that.
 
         Raises:
-            PeerGone: the warden has ended.
+            PeerGone: the warden has ended, or does not answer.
         """
         body = json.dumps({"keep": list(keep), "stopped": list(stopped), "spare": list(spare)}).encode()
-        _, left = frames.SWEPT_BODY.unpack(await self._peer.ask(frames.SWEEP, body, frames.SWEPT))
+        _, left = frames.SWEPT_BODY.unpack(await self._ask(frames.SWEEP, body, frames.SWEPT))
         return int(left)
 
     async def remove(self, branch: int) -> None:
-        """Removes a branch's workspace."""
-        await self._peer.ask(frames.REMOVE, frames.U32.pack(branch), frames.REMOVED)
+        """Removes a branch's workspace; errors as of ``sweep``."""
+        await self._ask(frames.REMOVE, frames.U32.pack(branch), frames.REMOVED)
+
+    async def _ask(self, kind: int, body: bytes, answer: int) -> bytes:
+        try:
+            async with asyncio.timeout(ANSWER_DEADLINE):
+                return await self._peer.ask(kind, body, answer)
+        except TimeoutError:
+            raise PeerGone("the warden does not answer") from None

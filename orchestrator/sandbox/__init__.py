@@ -3,6 +3,7 @@
 from orchestrator.sandbox.files import FileEntry
 from orchestrator.sandbox.portal import Portal
 from orchestrator.sandbox.sandbox import AsyncSandbox, Sandbox
+from orchestrator.sandbox.state import Checkpoint, Rollback
 from orchestrator.sandbox.values import NDArray, Opaque
 
-__all__ = ["AsyncSandbox", "FileEntry", "NDArray", "Opaque", "Portal", "Sandbox"]
+__all__ = ["AsyncSandbox", "Checkpoint", "FileEntry", "NDArray", "Opaque", "Portal", "Rollback", "Sandbox"]

@@ -162,7 +162,7 @@ def test_the_engine_was_asked_for_all_of_it(inspected: dict[str, Any]) -> None:
     assert host["Privileged"] is False
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert host["Memory"] == host["MemorySwap"] == 256 << 20
-    assert host["PidsLimit"] == 64
+    assert host["PidsLimit"] == 64 + 64  # of user code, and of the processes that hold states
     assert host["NanoCpus"] == 1_000_000_000
     assert host["LogConfig"]["Type"] == "none"
     assert len(inspected["Mounts"]) == 1

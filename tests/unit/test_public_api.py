@@ -11,10 +11,11 @@ import pytest
 import orchestrator
 
 EXPECTED = [
-    *("ActionStep", "AgentMemory", "AsyncSandbox", "Best", "CellblockError", "ChatMessage", "CodeAgent", "Config"),
-    *("Execution", "ExecutionError", "FinalAnswerStep", "Finished", "Limits", "MultiStepAgent", "NDArray"),
-    *("Opaque", "OpenAIModel", "OpenAIServerModel", "Output", "RunResult", "Sandbox", "SandboxSettings"),
-    *("ScriptedModel", "State", "Status", "SystemPromptStep", "TaskStep", "Tool", "ToolCall", "ToolOutcome", "tool"),
+    *("ActionStep", "AgentMemory", "AsyncSandbox", "Best", "CellblockError", "ChatMessage", "Checkpoint"),
+    *("CodeAgent", "Config", "Execution", "ExecutionError", "Files", "FinalAnswerStep", "Finished", "Limits"),
+    *("MultiStepAgent", "NDArray", "Opaque", "OpenAIModel", "OpenAIServerModel", "Output", "Rollback"),
+    *("RunResult", "Sandbox", "SandboxSettings", "ScriptedModel", "State", "Status", "SystemPromptStep"),
+    *("TaskStep", "Tool", "ToolCall", "ToolOutcome", "tool"),
 ]
 HEAVY = ("docker", "grpc", "google.protobuf", "openai", "rich", "numpy", "executor_image", "asyncio")
 
