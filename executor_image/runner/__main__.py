@@ -18,7 +18,9 @@ def main() -> None:
     """Takes the SETUP and serves."""
     packages = os.path.join(os.path.dirname(os.__file__), "site-packages")
     sys.path.append(packages)  # -S leaves it out, and with it every .pth file and sitecustomize
-    channel = Channel(socket.socket(fileno=CHANNEL_FD))
+    sock = socket.socket(fileno=CHANNEL_FD)
+    sock.set_inheritable(False)
+    channel = Channel(sock)
     try:
         kind, body = channel.receive()
     except ChannelClosed:

@@ -69,6 +69,7 @@ class Channel:
         self._being_read = False
         self._read_lock = threading.Lock()
         self.shield = Shield()
+        self.orphaned = False  # this process is a copy that user code has made: the channel is its original's
         self.interrupted = 0  # id of the execution that was to be interrupted last
 
     def fileno(self) -> int:
@@ -79,8 +80,19 @@ class Channel:
         """Lets go of a descriptor that has been closed already."""
         self._sock.detach()
 
+    def orphan(self) -> None:
+        """Lets go of the channel in a copy made by user code: two that send would tear each other's frames."""
+        self.orphaned = True
+        self._sock.close()
+
     def send(self, kind: int, *parts: bytes) -> None:
-        """Sends one frame whole; blocks while the supervisor is busy."""
+        """Sends one frame whole; blocks while the supervisor is busy.
+
+        Raises:
+            OSError: this process has no channel.
+        """
+        if self.orphaned:
+            raise OSError("a process that the code has forked can neither call tools nor answer")
         frame = pack(kind, *parts)
         with self.shield, self._send_lock:
             self._sock.sendall(frame)

@@ -34,6 +34,8 @@ from executor_image.runner.workspace import BRANCHES, Workspace
 
 T = TypeVar("T")
 
+_settrace, _setprofile = sys.settrace, sys.setprofile  # as they are before any user code
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _FULL_COLLECTION_EVERY = 64  # generations; between them what older generations hold is not looked at
 
 
@@ -48,11 +50,15 @@ class Generation:
         self._calls = Calls(channel)
         self._number = 0  # of the execution under way, or of the last
         self._interruptible = False
+        self._copying = False  # a fork of ours is under way, not one of user code
         self._prepare_namespace(setup)
 
     def _prepare_namespace(self, setup: dict[str, Any]) -> None:
-        sys.stdout = FrameWriter(frames.STDOUT, 1, "<stdout>", self._send)
-        sys.stderr = FrameWriter(frames.STDERR, 2, "<stderr>", self._send)
+        self._streams = (
+            FrameWriter(frames.STDOUT, 1, "<stdout>", self._send),
+            FrameWriter(frames.STDERR, 2, "<stderr>", self._send),
+        )
+        sys.stdout, sys.stderr = self._streams
         os.environ.update(setup["env"])
         for spec in setup["tools"]:
             self._interpreter.namespace[spec["name"]] = make_function(spec, lambda: self._calls)
@@ -60,7 +66,10 @@ class Generation:
             self._interpreter.namespace["final_answer"] = self._final_answer
 
     def _send(self, kind: int, data: bytes) -> None:
-        self._channel.send(kind, data)
+        if self._channel.orphaned:
+            os.write(1 if kind == frames.STDOUT else 2, data)
+        else:
+            self._channel.send(kind, data)
 
     def _final_answer(self, answer: object = None) -> NoReturn:
         """Give the answer to the task and end. Nothing after this call runs."""
@@ -71,6 +80,7 @@ class Generation:
     def serve(self) -> NoReturn:
         """Obeys the supervisor until it is gone."""
         signal.signal(signal.SIGINT, self._on_interrupt)
+        os.register_at_fork(after_in_child=self._after_fork)
         commands: dict[int, Callable[[bytes], None]] = {
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
@@ -87,17 +97,27 @@ class Generation:
 
     # ----------------------------------------------------------------------------------------------------- forking
 
+    def _after_fork(self) -> None:
+        """In every copy. One that user code has made writes below Python from now on, and has no channel."""
+        if not self._copying:
+            self._channel.orphan()
+            for stream in self._streams:
+                stream.after_fork()
+
     def _fork(self, body: bytes) -> None:
         number, kind = frames.FORK_BODY.unpack(body)
         is_branch = kind in (frames.FORK_BRANCH, frames.FORK_PRESENT_BRANCH)
         fds = [self._channel.take_fd() for _ in range(3 if is_branch else 1)]
         ours, theirs = self._channel.fileno(), socket.socket(fileno=fds[0])
+        theirs.set_inheritable(False)
         if kind in (frames.FORK_CHECKPOINT, frames.FORK_PRESENT_BRANCH):
             self._workspace.look()
         self._randomness.save()
         _reap()
         _collect(number)
+        self._copying = True
         pid = _fork_orphan() if is_branch else _fork_child()
+        self._copying = False
         if pid is None:
             os.close(ours)
             # Waits here: each further line would copy pages of a copy that may never be needed.
@@ -140,25 +160,38 @@ class Generation:
         me = os.getpid()
         outcome, data = self._interpreter.run(self._number, body[frames.EXECUTE_HEAD.size :], self._armed)
         self._interruptible = False
+        for stream in (*self._streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+            _flush(stream)
+        sys.stdout, sys.stderr = self._streams
         if os.getpid() != me:  # a copy that user code made with os.fork() has come out at the end of the action
             os._exit(0)
         self._channel.shield.forget()
         self._calls.end()
-        for stream in (sys.stdout, sys.stderr):
-            _flush(stream)
         self._channel.send(frames.RESULT, frames.RESULT_HEAD.pack(nonce, outcome), data)
 
     def _armed(self, call: Callable[[], T]) -> T:
         """Calls what is the user's: it may be interrupted, and gets less memory than what runs after it."""
         signal.signal(signal.SIGINT, self._on_interrupt)  # an earlier action may have put another in its place
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (hard * 8 // 9, hard))
+        with suppress(ValueError, OSError):  # the code has lowered its own limits
+            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+            resource.setrlimit(resource.RLIMIT_DATA, (hard * 8 // 9, hard))
         self._interruptible = True
         try:
             self._heed_interrupt()  # it may have come before the code had got so far
             return call()
         finally:
             self._interruptible = False
+            self._put_back()
+
+    def _put_back(self) -> None:
+        """What would go on by itself, or break what runs next, ends with the execution."""
+        _settrace(None)
+        _setprofile(None)
+        self._interpreter.put_back()
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        with suppress(ValueError, OSError):
+            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
     def _on_interrupt(self, *_: object) -> None:

@@ -100,11 +100,14 @@ class Guard:
     def __init__(self, allowlist: Allowlist, on_import: Callable[[], None]) -> None:
         self._allowlist = allowlist
         self._on_import = on_import  # called after each import statement
+        self._finders = tuple(sys.meta_path)
         self._import: Callable[..., ModuleType] = builtins.__import__
 
     def install(self) -> None:
         """Puts the guard in force; called again before each execution, because user code may have removed it."""
         builtins.__import__ = self.import_module  # type: ignore[assignment] # only user code is held to more
+        if type(sys.meta_path) is not list:
+            sys.meta_path = list(self._finders)
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 

@@ -26,6 +26,7 @@ _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _CO_COROUTINE = 0x80  # of a code object with a top-level await; see the inspect module
 _REHEARSAL = "x = [[i, i + 1] for i in (1, 2)]\n{'x': f'{x}'}"  # no builtins: user code may have replaced them
 _BUILTINS = dict(vars(builtins))  # as they are before any user code
+_builtins = builtins.__dict__
 _KEPT_SOURCES = 200  # executions whose source can still be shown: each may be 1 MiB of the user's memory
 _MAX_FRAMES = 20  # of a traceback; a recursion's thousand equal lines help nobody
 _MIME_METHODS = (
@@ -77,6 +78,14 @@ class Interpreter:
             return frames.OUTCOME_IMPORT_DENIED, _failure(error)
         except BaseException as error:  # noqa: BLE001 — the user's own exceptions, SystemExit and KeyboardInterrupt among them
             return frames.OUTCOME_ERROR, _failure(error)
+
+    def put_back(self) -> None:
+        """What the runner itself stands on, as it was before user code; what the code has added stays.
+
+        Uses no builtin before they are back.
+        """
+        _builtins.update(_BUILTINS)
+        self._guard.install()
 
     def rehearse(self) -> None:
         """Walks the path of an action once, with nothing of the user's, while nobody waits.

@@ -36,6 +36,11 @@ class FrameWriter(io.TextIOBase):
         """A lone surrogate is shown, not an error: output must not fail the code that writes it."""
         return "backslashreplace"
 
+    def after_fork(self) -> None:
+        """In a copy: nobody holds the lock, and what was pending is the original's to send."""
+        self._lock = threading.RLock()
+        self._pending = []
+
     def writable(self) -> bool:
         """True."""
         return True

@@ -60,14 +60,25 @@ class Container:
         self.lock = asyncio.Lock()
         self.branches: list[Branch] = []
         self.secrets: dict[int, bytes] = {}  # of branches that nobody has attached to yet
-        self.warden_lives = True
+        self._watched = True
         self.warden = Warden(staged.warden, staged.warden_pid, self._on_warden_gone)
         self._states = staged.states
         self._watch: asyncio.TimerHandle | None = None
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
+    def is_watched(self) -> bool:
+        """True unless the warden has ended, the kernel asked in this moment."""
+        with suppress(ChildProcessError):  # it has been asked before
+            self._note(os.waitpid(self.warden.pid, os.WNOHANG)[0])
+        return self._watched
+
+    def _note(self, ended: int) -> None:
+        if ended == self.warden.pid:
+            self._watched = False
+            asyncio.get_running_loop().call_soon(self._on_warden_gone)  # not in the midst of what asked
+
     def _on_warden_gone(self) -> None:
-        self.warden_lives = False
+        self._watched = False
         for branch in list(self.branches):
             branch.on_warden_gone()
 
@@ -75,6 +86,7 @@ class Container:
         """This process is PID 1: it is told of every head's end, and of every orphan's, by the kernel itself."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self._note(ended[0])
                 for branch in list(self.branches):
                     if ended[0] == branch.tree.head.pid:
                         branch.on_head_exit(ended[1])
@@ -158,7 +170,7 @@ class Container:
 
     def _relieve(self) -> None:
         """Lets the oldest go while too much memory is in use, one at a time: pages are shared, and may free nothing."""
-        if self.cgroup.memory() > self.opened.checkpoint_share * self.opened.memory_bytes:
+        if self.cgroup.holds_more_than(self.opened.checkpoint_share * self.opened.memory_bytes):
             for owner, checkpoint in self._automatic():
                 owner.drop(checkpoint)
                 asyncio.get_running_loop().call_later(_FREED, self._relieve)
@@ -173,7 +185,7 @@ class Container:
         self._watch = None
         if not any(branch.executing for branch in self.branches):
             return
-        if self.cgroup.memory() > PRESSURE_SHARE * self.opened.memory_bytes:
+        if self.cgroup.holds_more_than(PRESSURE_SHARE * self.opened.memory_bytes):
             for owner, checkpoint in self._automatic():
                 owner.drop(checkpoint)
         self.watch_memory()

@@ -23,6 +23,7 @@ from executor_image.supervisor.execution import CappedOutput, Running
 from executor_image.supervisor.outbox import Outbox
 from executor_image.supervisor.tree import ForkTree, Woken, describe_exit
 
+UNWATCHED = "the process that watches over the sandbox is gone"
 MAX_CALLS = 1_000_000  # tool calls in one execution; the host refuses far fewer, one by one
 
 _STATUS = {
@@ -143,7 +144,9 @@ class Executing:
         self._owner.tree.advance(running.id)
         self._owner.on_result()
         status = running.stopping or _STATUS[outcome]
-        self._finish(status, pb.Finished.STATE_KEPT, outcome=body[frames.RESULT_HEAD.size :])
+        kept = self._container.is_watched()  # else nobody can stop or bring back anything: it cannot be vouched for
+        state = pb.Finished.STATE_KEPT if kept else pb.Finished.STATE_LOST
+        self._finish(status, state, outcome=body[frames.RESULT_HEAD.size :])
 
     # -------------------------------------------------------------------------------------------- stopping, dying
 
@@ -176,10 +179,11 @@ class Executing:
         self.running = None
 
     def give_up(self) -> None:
-        """The head is gone, and no state of before is left."""
+        """No state of before is left, or nothing can be stopped any more."""
         if self.running:
             status = self.running.stopping or pb.Finished.STATUS_DIED
-            self._finish(status, pb.Finished.STATE_LOST, reason="the process that held the state is gone")
+            reason = "the process that held the state is gone" if self._container.is_watched() else UNWATCHED
+            self._finish(status, pb.Finished.STATE_LOST, reason=reason)
 
     def finish_dead(self, wait_status: int, newest: bool, woken: Woken) -> None:
         """The head is dead, and ``woken`` is the state now; ``newest`` if it is the one from before the execution."""
@@ -224,7 +228,7 @@ class Executing:
             restored_to=woken.execution if woken else 0,
             files_restored=woken.files_restored if woken else False,
             files_reason=woken.reason if woken else b"",
-            spent=self._owner.spent,
+            spent=self._owner.spent or not self._container.is_watched(),
         )
         self.running = None
         self._owner.outbox.put(pb.ExecutorMessage(finished=finished))

@@ -139,6 +139,7 @@ class Cgroup:
         self._cpu_v2 = _first_open(["cpu.stat"])
         self._oom = _first_open(["memory/memory.oom_control", "memory.events"])
         self._tasks = _first_open(["pids/pids.current", "pids.current"])
+        self._usage = _first_open(["memory/memory.usage_in_bytes", "memory.current"])
         self._memory = _first_open(["memory/memory.stat", "memory.stat"])
 
     def read(self) -> Reading:
@@ -149,11 +150,17 @@ class Cgroup:
         """Processes and threads in the container; -1 if that is not visible."""
         return int(os.pread(self._tasks, 64, 0)) if self._tasks >= 0 else -1
 
-    def memory(self) -> int:
-        """Bytes in use that only the end of a process or a file can free; the page cache can go at any time."""
+    def holds_more_than(self, limit: float) -> bool:
+        """True if more bytes are in use that only the end of a process or a file can free.
+
+        The page cache can go at any time. It is in the kernel's cheap count, which so answers most questions; the
+        exact one is asked only then.
+        """
+        if self._usage >= 0 and int(os.pread(self._usage, 64, 0)) <= limit:
+            return False
         stat = os.pread(self._memory, 8192, 0) if self._memory >= 0 else b""
         anonymous = max(_number_after(stat, b"\nrss "), _number_after(b"\n" + stat, b"\nanon "))
-        return anonymous + _number_after(stat, b"\nshmem ")
+        return anonymous + _number_after(stat, b"\nshmem ") > limit
 
     def _cpu(self) -> float:
         if self._cpu_v1 >= 0:

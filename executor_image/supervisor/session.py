@@ -30,7 +30,7 @@ from executor_image.supervisor.tree import ForkTree, Woken
 
 KILL_DEADLINE = 5.0  # seconds for a kill to be done and the state to be back; it takes milliseconds
 FILE_DEADLINE = 20.0  # seconds for one file request of at most 1 MiB
-FORK_DEADLINE = 15.0  # seconds for the head to make a checkpoint, a large workspace read included
+FORK_DEADLINE = 5.0  # seconds for the head to make a checkpoint: user code can run there too, in a finalizer
 
 
 class HostViolation(Exception):
@@ -55,6 +55,7 @@ class Session:
         self._waiting: Callable[[], None] | None = None  # what the host asked for meanwhile
         self._requesting = False  # a state request has not been answered yet
         self._forked = asyncio.Event()  # the fork that was asked for last has been reported
+        self._fork_timer: asyncio.TimerHandle | None = None
         self._unsettled = False  # the present state has come about since the last checkpoint
         self._died: int | None = None  # wait status of a head that died while a coroutine was under way
         self._closing: asyncio.Task[None] | None = None
@@ -99,9 +100,18 @@ class Session:
         if self.executing or self._file_timer or self._waiting or self._requesting:
             raise HostViolation("one operation at a time")
         self.settle()
-        if self._work:
-            self._waiting = operation
-        else:
+        self._waiting = operation
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begins what the host asked for, unless something is under way that it has to wait for.
+
+        Nothing is sent to a head that has not made its checkpoint yet: what it is to run then would have its time taken
+        by what user code left for that moment, and could not be given to another head.
+        """
+        operation = self._waiting
+        if operation and not self._work and (self.spent or not self.tree.forking):
+            self._waiting = None
             operation()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
@@ -118,9 +128,8 @@ class Session:
         died, self._died = self._died, None
         if died is not None and not self.spent:
             self.on_head_exit(died)
-        elif self._waiting:
-            operation, self._waiting = self._waiting, None
-            operation()
+        else:
+            self._go_on()
 
     # ------------------------------------------------------------------------------------------ files and states
 
@@ -157,7 +166,6 @@ class Session:
         if self.spent:
             reply = pb.StateReply(error="the interpreter has ended")
         else:
-            await self._wait_for_fork()
             if self.tree.current is None and not self.has_threads() and await self._container.make_room():
                 await self.fork_now()
             reply = await self._states.answer(message)
@@ -234,6 +242,11 @@ class Session:
         else:
             self._forked.clear()
             self.tree.fork()
+            self._fork_timer = asyncio.get_running_loop().call_later(FORK_DEADLINE, self._on_no_fork)
+
+    def _on_no_fork(self) -> None:
+        if self.tree.forking:
+            self.fault("does not make checkpoints")
 
     def has_threads(self) -> bool:
         """Threads of the code are alive in the head."""
@@ -241,23 +254,19 @@ class Session:
 
     def on_forked(self) -> None:
         """There is a checkpoint of the present state, or none could be made."""
+        if self._fork_timer:
+            self._fork_timer.cancel()
         self._forked.set()
         self._container.trim(self.tree)
         if not self.ready.done():
             self.ready.set_result(None)
+        self._go_on()
 
     async def fork_now(self) -> None:
         """Another checkpoint of the present state, if one can be made."""
         self._checkpoint()
-        await self._wait_for_fork()
-
-    async def _wait_for_fork(self) -> None:
-        try:
-            async with asyncio.timeout(FORK_DEADLINE):
-                if self.tree.forking:
-                    await self._forked.wait()
-        except TimeoutError:
-            self.fault("does not make checkpoints")
+        if self.tree.forking:
+            await self._forked.wait()
 
     # ------------------------------------------------------------------------------------------- stopping, dying
 
@@ -288,6 +297,7 @@ class Session:
         self._file_reply(pb.FileReply(error=b"the interpreter has ended"))
         if not self.ready.done():
             self.ready.set_exception(HostViolation("the interpreter ended while it started"))
+        self._go_on()
 
     def on_head_exit(self, wait_status: int) -> None:
         """The head is dead; a checkpoint holds the state from before."""
@@ -338,8 +348,9 @@ class Session:
         self.spent = True
         if self._work and self._work is not asyncio.current_task():
             self._work.cancel()
-        if self._file_timer:
-            self._file_timer.cancel()
+        for timer in (self._file_timer, self._fork_timer):
+            if timer:
+                timer.cancel()
         self._execution.abandon()
         self._pipes.close()
         self._closing = asyncio.get_running_loop().create_task(self._container.forget(self, self.branch))
