@@ -129,10 +129,6 @@ PROCESS = [
     # Whether the copy that could be gone back to is in the same group is the backend's own affair.
     ends("kill-group", "import os; os.kill(0, 9)", DIED, DIED_LOST),
     ends("killpg", "import os; os.killpg(os.getpgrp(), 9)", DIED, DIED_LOST),
-    # kill(-1) spares who calls it and takes everything else of its user: the copies that could be gone back to, and
-    # what the backend may have there to watch the code. A backend that can go on without keeps the state; another
-    # gives it up, with or without waiting for the end of the code.
-    ends("kill-all", "import os; os.kill(-1, 9)", OK, OK_LOST, DIED_LOST),
     ends("kill-all-and-exit", "import os; os.kill(-1, 9); os._exit(3)", DIED_LOST),
     hangs("kill-all-and-hang", "import os; os.kill(-1, 9)\nwhile True: pass", TIMEOUT_LOST, DIED_LOST),
     ends("stop-all", "import os, signal; os.kill(-1, signal.SIGSTOP)", OK, spoils=True),

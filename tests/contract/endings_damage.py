@@ -6,7 +6,7 @@ because it was not damaged.
 
 from __future__ import annotations
 
-from tests.contract.endings import DIED, ERROR, HEARD, KILLED, OK, Case, ends, hangs
+from tests.contract.endings import DIED, DIED_LOST, ERROR, HEARD, KILLED, OK, OK_LOST, Case, ends, hangs
 
 # What runs the code shares its builtins and modules. It may die of what the code did to them: then that is the truth.
 EITHER = (OK, DIED)
@@ -89,9 +89,13 @@ AFTER_THE_END = [
     ends("fork-hook", f"import os\n{SPIN}os.register_at_fork(before=spin)", OK),
     ends("fork-hook-exits", "import os\nos.register_at_fork(before=lambda: os._exit(5))", OK),
 ]
-# Nobody can stop or bring back anything any more: the next execution is not begun, and says so.
-UNWATCHED = ends(
-    "stop-all-and-a-child",
-    "import os, signal\nif not os.fork(): signal.pause()\nos.kill(-1, signal.SIGSTOP)",
-    OK,
-)
+# Nobody can stop or bring back anything any more. kill(-1) spares who calls it, so the code may end well before
+# anybody has noticed; then the next execution is not begun, and says so.
+UNWATCHED = [
+    ends(
+        "stop-all-and-a-child",
+        "import os, signal\nif not os.fork(): signal.pause()\nos.kill(-1, signal.SIGSTOP)",
+        OK,
+    ),
+    ends("kill-all", "import os; os.kill(-1, 9)", OK, OK_LOST, DIED_LOST),
+]
