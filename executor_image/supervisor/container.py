@@ -144,9 +144,9 @@ class Container:
     # ----------------------------------------------------------------------------------------------------- memory
 
     def _automatic(self) -> Iterator[tuple[ForkTree, Checkpoint]]:
-        """The checkpoints that may go, oldest first."""
+        """The checkpoints that may go, those first that were made or gone back to longest ago."""
         found = [(b.tree, c) for b in self.branches for c in b.tree.checkpoints if not c.pinned]
-        return iter(sorted(((t, c) for t, c in found if c is not t.current), key=lambda pair: pair[1].made_at))
+        return iter(sorted(((t, c) for t, c in found if c is not t.current), key=lambda pair: pair[1].used_at))
 
     def _count(self) -> int:
         return sum(1 + len(branch.tree.checkpoints) for branch in self.branches)
@@ -158,7 +158,7 @@ class Container:
 
     def trim(self, tree: ForkTree) -> None:
         """The oldest go first: over the number that a branch keeps, over what there are processes for, over memory."""
-        mine = [c for c in tree.checkpoints if not c.pinned]
+        mine = sorted((c for c in tree.checkpoints if not c.pinned), key=lambda c: c.used_at)
         for checkpoint in mine[: max(0, len(mine) - max(1, self.opened.checkpoints))]:
             if checkpoint is not tree.current:
                 tree.drop(checkpoint)

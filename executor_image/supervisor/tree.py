@@ -45,6 +45,7 @@ class Checkpoint:
     pinned: bool = False  # somebody asked for it: it goes only when asked to
     has_files: bool = False
     made_at: float = field(default_factory=time.monotonic)
+    used_at: float = field(default_factory=time.monotonic)  # made, or gone back to: what is used is kept
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,7 @@ class ForkTree:
         else:
             self.checkpoints.remove(checkpoint)
         self.execution, self.origin, self.current = checkpoint.execution, checkpoint.origin, None
+        checkpoint.used_at = time.monotonic()
         woken = await self.wake(0)
         self.current = checkpoint if copy else None
         return woken

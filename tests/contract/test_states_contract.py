@@ -130,6 +130,15 @@ def test_eight_are_kept_by_default(box: Sandbox) -> None:
     assert [c.execution_count for c in box.checkpoints] == list(range(5, 13))
 
 
+def test_a_state_that_is_gone_back_to_again_and_again_is_kept(box: Sandbox) -> None:
+    """As an agent does whose actions fail, one after the other."""
+    box.run_code("x = 'good'")
+    for i in range(12):
+        box.run_code(f"x = {i}\n1/0")
+        assert box.undo().checkpoint.execution_count == 1
+    assert box.run_code("x").value == "good"
+
+
 def test_a_named_one_is_kept_until_it_is_dropped(make: Callable[..., Sandbox]) -> None:
     with make(limits=Limits(checkpoints=2)) as box:
         box.run_code("x = 'named'")
