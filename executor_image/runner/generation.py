@@ -12,6 +12,7 @@ the next execution, and keeps the pid and the threads of user code what they wer
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as signal has it, without making an enum of each number
 import gc
 import os
 import resource
@@ -35,8 +36,9 @@ from executor_image.runner.workspace import BRANCHES, Workspace
 T = TypeVar("T")
 
 _settrace, _setprofile = sys.settrace, sys.setprofile  # as they are before any user code
+_ALL_SIGNALS = frozenset(range(1, signal.NSIG)) - {32, 33}  # those two are the C library's own
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-_FULL_COLLECTION_EVERY = 64  # generations; between them what older generations hold is not looked at
+_FULL_COLLECTION_EVERY = 64  # copies; between them what was alive at an earlier one is not looked at
 
 
 class Generation:
@@ -50,6 +52,8 @@ class Generation:
         self._calls = Calls(channel)
         self._number = 0  # of the execution under way, or of the last
         self._interruptible = False
+        self._mask: set[int] = set()  # signals that user code has blocked
+        self._copies = 0
         self._copying = False  # a fork of ours is under way, not one of user code
         self._prepare_namespace(setup)
 
@@ -114,7 +118,8 @@ class Generation:
             self._workspace.look()
         self._randomness.save()
         _reap()
-        _collect(number)
+        self._copies += 1
+        _freeze(self._copies)
         self._copying = True
         pid = _fork_orphan() if is_branch else _fork_child()
         self._copying = False
@@ -172,6 +177,7 @@ class Generation:
     def _armed(self, call: Callable[[], T]) -> T:
         """Calls what is the user's: it may be interrupted, and gets less memory than what runs after it."""
         signal.signal(signal.SIGINT, self._on_interrupt)  # an earlier action may have put another in its place
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         with suppress(ValueError, OSError):  # the code has lowered its own limits
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
             resource.setrlimit(resource.RLIMIT_DATA, (hard * 8 // 9, hard))
@@ -190,6 +196,8 @@ class Generation:
         self._interpreter.put_back()
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
+        # A copy that is let go ends, and the kernel says so: the code's handlers hear of it in its own time.
+        self._mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         with suppress(ValueError, OSError):
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
@@ -206,12 +214,21 @@ class Generation:
             raise KeyboardInterrupt
 
 
-def _collect(number: int) -> None:
-    """Puts what is alive out of the collector's sight, so that it does not touch (and so copy) shared pages."""
-    if number % _FULL_COLLECTION_EVERY == 0:
+def _freeze(copies: int) -> None:
+    """Puts what is alive out of the collector's sight, so that it does not touch (and so copy) shared pages.
+
+    What is garbage has been collected at the end of the execution: no finalizer of the user's runs here. Now and then
+    the next one looks at everything, unless the copies that it would cause could use up the memory.
+    """
+    if copies % _FULL_COLLECTION_EVERY == 0 and _resident() < resource.getrlimit(resource.RLIMIT_DATA)[1] // 4:
         gc.unfreeze()
-    gc.collect()
-    gc.freeze()
+    else:
+        gc.freeze()
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _reap() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import gc
 import io
 import json
 import linecache
@@ -25,6 +26,7 @@ from executor_image.runner.values import encode_result, of_class, plain, safe_re
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _CO_COROUTINE = 0x80  # of a code object with a top-level await; see the inspect module
 _REHEARSAL = "x = [[i, i + 1] for i in (1, 2)]\n{'x': f'{x}'}"  # no builtins: user code may have replaced them
+_collect = gc.collect  # as it is before any user code
 _BUILTINS = dict(vars(builtins))  # as they are before any user code
 _builtins = builtins.__dict__
 _KEPT_SOURCES = 200  # executions whose source can still be shown: each may be 1 MiB of the user's memory
@@ -99,7 +101,10 @@ class Interpreter:
 
     def _act(self, source: str, name: str) -> bytes:
         self._guard.install()
-        return self._run(source, name, self.namespace)
+        try:
+            return self._run(source, name, self.namespace)
+        finally:
+            _collect()  # what a finalizer does belongs to the execution, and to its time
 
     def _run(self, source: str, name: str, namespace: dict[str, Any]) -> bytes:
         tree = _parse(source, name)

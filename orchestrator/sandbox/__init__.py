@@ -1,8 +1,9 @@
 """Sandboxes: a container and its session. Nothing here knows of agents or models."""
 
+from orchestrator.sandbox.blocking import Sandbox
 from orchestrator.sandbox.files import FileEntry
 from orchestrator.sandbox.portal import Portal
-from orchestrator.sandbox.sandbox import AsyncSandbox, Sandbox
+from orchestrator.sandbox.sandbox import AsyncSandbox
 from orchestrator.sandbox.state import Checkpoint, Rollback
 from orchestrator.sandbox.values import NDArray, Opaque
 

@@ -1,4 +1,4 @@
-"""The sandbox: run Python, statefully, in its own container. ``AsyncSandbox`` is the thing, ``Sandbox`` its face."""
+"""The sandbox: run Python, statefully, in its own container. ``blocking.Sandbox`` is the face of it that blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self
 
 from executor_api.v1 import executor_pb2 as pb
@@ -15,7 +14,6 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.config import Config, Limits, parse_size
 from orchestrator.errors import (
     CheckpointError,
-    ConfigError,
     EngineError,
     ProtocolViolation,
     SandboxClosed,
@@ -25,11 +23,11 @@ from orchestrator.events import Execution, ExecutionError, ExecutionEvent, Finis
 from orchestrator.policy import import_rules
 from orchestrator.sandbox.calls import HostTools
 from orchestrator.sandbox.container import collect_garbage, in_engine_thread
+from orchestrator.sandbox.environment import checked_env
 from orchestrator.sandbox.execution import Conversation, serving
-from orchestrator.sandbox.files import AsyncFiles, Files
+from orchestrator.sandbox.files import AsyncFiles
 from orchestrator.sandbox.isolation import Isolation
 from orchestrator.sandbox.link import Link
-from orchestrator.sandbox.portal import Portal
 from orchestrator.sandbox.session import Phase
 from orchestrator.sandbox.state import (
     Checkpoint,
@@ -45,7 +43,6 @@ from orchestrator.sandbox.state import (
 from orchestrator.stack.image import image_tag
 
 MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
-MAX_ENV, MAX_ENV_BYTES = 64, 64 << 10  # variables, and all of them together
 HOST_MARGIN = 20.0  # seconds that the executor may take beyond timeout and grace before it counts as dead
 ABANDON_DEADLINE = 10.0  # seconds to stop an execution that nobody waits for any more
 _FAILURES = (SandboxDied, ProtocolViolation, TimeoutError)
@@ -95,7 +92,7 @@ class AsyncSandbox:
             "import_rules": self._rules,
             "tools": self._tools.specs(),
             "final_answer": final_answer,
-            "env": _checked_env(env or {}),
+            "env": checked_env(env or {}),
             "memory_bytes": parse_size(self._config.limits.memory),
             "output_bytes": parse_size(self._config.limits.output),
             "grace_seconds": self._config.grace,
@@ -411,23 +408,6 @@ class AsyncSandbox:
             self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
 
 
-def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
-    if len(env) > MAX_ENV:
-        raise ConfigError(f"env has {len(env)} variables; at most {MAX_ENV}")
-    for name, value in env.items():
-        if (
-            not isinstance(name, str)
-            or not isinstance(value, str)
-            or not name
-            or set("=\0") & set(name)
-            or "\0" in value
-        ):
-            raise ConfigError(f"env: {name!r} must be text without '=' or NUL, and so must its value")
-    if sum(len(name.encode()) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
-        raise ConfigError(f"env takes more than {MAX_ENV_BYTES:,} bytes; pass data through files instead")
-    return dict(env)
-
-
 def _encoded(code: str) -> bytes | Execution:
     """The code's bytes, or, if it is too long to be sent, what the model is told."""
     if not isinstance(code, str):
@@ -437,106 +417,3 @@ def _encoded(code: str) -> bytes | Execution:
         return source
     text = f"the code is {len(source):,} bytes long; at most {MAX_CODE:,} can be run at once. Nothing was run."
     return Execution(Status.ERROR, State.KEPT, 0, error=ExecutionError("CodeTooLong", text))
-
-
-class Sandbox:
-    """``AsyncSandbox`` for code that does not await: the same arguments, methods and errors; usable from any thread."""
-
-    def __init__(self, **settings: Any) -> None:
-        self._wrap(AsyncSandbox(**settings))
-
-    def _wrap(self, sandbox: AsyncSandbox) -> None:
-        self._sandbox = sandbox
-        self.files = Files(sandbox.files)
-
-    @classmethod
-    def _around(cls, sandbox: AsyncSandbox) -> Sandbox:
-        """The face of a sandbox that is there already."""
-        face = cls.__new__(cls)
-        face._wrap(sandbox)
-        return face
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def asynchronous(self) -> AsyncSandbox:
-        """The sandbox behind this face. It lives on the background loop of ``Portal``."""
-        return self._sandbox
-
-    @property
-    def is_running(self) -> bool:
-        """See ``AsyncSandbox.is_running``."""
-        return self._sandbox.is_running
-
-    def start(self) -> None:
-        """See ``AsyncSandbox.start``."""
-        Portal.run(self._sandbox.start())
-
-    def close(self) -> None:
-        """See ``AsyncSandbox.close``."""
-        Portal.run(self._sandbox.close())
-
-    def reset(self) -> None:
-        """See ``AsyncSandbox.reset``."""
-        Portal.run(self._sandbox.reset())
-
-    def isolation(self) -> Isolation:
-        """See ``AsyncSandbox.isolation``."""
-        return Portal.run(self._sandbox.isolation())
-
-    @property
-    def forkable(self) -> bool:
-        """See ``AsyncSandbox.forkable``."""
-        return self._sandbox.forkable
-
-    @property
-    def branches(self) -> tuple[Sandbox, ...]:
-        """See ``AsyncSandbox.branches``."""
-        return tuple(map(Sandbox._around, self._sandbox.branches))
-
-    @property
-    def checkpoints(self) -> list[Checkpoint]:
-        """See ``AsyncSandbox.checkpoints``."""
-        return Portal.run(self._sandbox.checkpoints())
-
-    def checkpoint(self, name: str = "") -> Checkpoint:
-        """See ``AsyncSandbox.checkpoint``."""
-        return Portal.run(self._sandbox.checkpoint(name))
-
-    def rollback(self, to: Which) -> Rollback:
-        """See ``AsyncSandbox.rollback``."""
-        return Portal.run(self._sandbox.rollback(to))
-
-    def undo(self) -> Rollback:
-        """See ``AsyncSandbox.undo``."""
-        return Portal.run(self._sandbox.undo())
-
-    def drop(self, checkpoint: Which) -> None:
-        """See ``AsyncSandbox.drop``."""
-        Portal.run(self._sandbox.drop(checkpoint))
-
-    def fork(self, at: Which | None = None) -> Sandbox:
-        """See ``AsyncSandbox.fork``."""
-        return Sandbox._around(Portal.run(self._sandbox.fork(at)))
-
-    def interrupt(self) -> None:
-        """See ``AsyncSandbox.interrupt``; called from another thread than the one that waits for the execution."""
-        Portal.run(self._sandbox.interrupt())
-
-    def run_code(
-        self,
-        code: str,
-        *,
-        timeout: float | None = None,
-        on_stdout: OnText | None = None,
-        on_stderr: OnText | None = None,
-    ) -> Execution:
-        """See ``AsyncSandbox.run_code``. The handlers run on the background loop."""
-        return Portal.run(self._sandbox.run_code(code, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr))

@@ -49,7 +49,7 @@ def unportable() -> dict[str, Any]:
 
 
 TOOLS = [add, double, echo, fail, Secretive(), unportable]
-IMPORTS = ["asyncio", "threading", "numpy", "numpy.*", "os", "sys", "tempfile"]
+IMPORTS = ["asyncio", "threading", "numpy", "numpy.*", "os", "signal", "sys", "tempfile"]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -364,6 +364,29 @@ threading.Thread(target=work, daemon=True).start()
     assert box.run_code("n").value - frozen < 100
 
 
+def test_signals_and_finalizers_are_heard_in_an_execution_and_never_between_two(box: Sandbox) -> None:
+    """Each execution ends some process of the backend's own, whose end a handler for SIGCHLD hears of."""
+    box.run_code(
+        "import os, signal, time\n"
+        "heard, executions = [], []\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: heard.append(time.monotonic()))\n"
+        "class Cycle:\n    def __del__(self): heard.append(time.monotonic())\n"
+    )
+    step = (
+        "begun = time.monotonic(); cycle = Cycle(); cycle.itself = cycle; del cycle\n"
+        "if not os.fork(): os._exit(0)\n"
+        "time.sleep(0.02); executions.append((begun, time.monotonic()))"
+    )
+    idle = threading.Event()
+    for _ in range(12):
+        assert box.run_code(step).ok
+        idle.wait(0.05)  # what is waited for is that nothing happens
+    heard, executions = box.run_code("heard, executions").value
+    around = 0.01  # seconds: the code's own clock begins a little after the execution, and stops before its end
+    assert len(heard) >= 2 * 11
+    assert [h for h in heard if not any(b - around <= h <= e + around for b, e in executions)] == []
+
+
 # Randomness.
 
 
