@@ -115,5 +115,11 @@ def _process(pid: int) -> Found | None:
 
 def remove(branch: int) -> None:
     """Removes a branch's workspace. A process that is dying may still make a file: then once more."""
+    root = f"{BRANCHES}/{branch}"
     for _ in range(2):
-        shutil.rmtree(f"{BRANCHES}/{branch}", ignore_errors=True)
+        for folder, names, _ in os.walk(root):
+            for below in (os.path.join(folder, name) for name in names):
+                with suppress(OSError):
+                    if not os.path.islink(below):
+                        os.chmod(below, 0o700)  # else a folder that lets nobody in would stay
+        shutil.rmtree(root, ignore_errors=True)

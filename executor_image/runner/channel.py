@@ -125,9 +125,11 @@ class Channel:
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
-    def take_fd(self) -> int:
-        """The descriptor that came with the frame just received."""
-        return self._fds.popleft()
+    def take_fds(self) -> list[int]:
+        """The descriptors that came with the frame just received; fewer than were sent if there is no room for them."""
+        fds = list(self._fds)
+        self._fds.clear()
+        return fds
 
     def _wait_until(self, true: Callable[[], bool]) -> None:
         while True:

@@ -84,7 +84,7 @@ class Generation:
     def serve(self) -> NoReturn:
         """Obeys the supervisor until it is gone."""
         signal.signal(signal.SIGINT, self._on_interrupt)
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._guard_fork_hooks()
         commands: dict[int, Callable[[bytes], None]] = {
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
@@ -101,6 +101,25 @@ class Generation:
 
     # ----------------------------------------------------------------------------------------------------- forking
 
+    def _guard_fork_hooks(self) -> None:
+        """What user code, or a library of its, wants done at a fork is for its own forks.
+
+        In ours it would be user code between two executions, and change the copy: ``random`` seeds itself anew.
+        """
+        register = os.register_at_fork
+        register(after_in_child=self._after_fork)
+
+        def guarded(**hooks: Callable[[], object]) -> None:
+            register(**{when: self._guarded(hook) for when, hook in hooks.items()})
+
+        for module in (os, sys.modules["posix"]):
+            module.register_at_fork = guarded  # type: ignore[attr-defined]
+
+    def _guarded(self, hook: Callable[[], object]) -> Callable[[], object]:
+        if not callable(hook):
+            raise TypeError(f"expected a callable object, not {type(hook).__name__}")
+        return lambda: None if self._copying else hook()
+
     def _after_fork(self) -> None:
         """In every copy. One that user code has made writes below Python from now on, and has no channel."""
         if not self._copying:
@@ -111,12 +130,14 @@ class Generation:
     def _fork(self, body: bytes) -> None:
         number, kind = frames.FORK_BODY.unpack(body)
         is_branch = kind in (frames.FORK_BRANCH, frames.FORK_PRESENT_BRANCH)
-        fds = [self._channel.take_fd() for _ in range(3 if is_branch else 1)]
+        fds = self._channel.take_fds()
+        if len(fds) < (3 if is_branch else 1):  # the code has used up the descriptors that a process may have
+            self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, -1, False))
+            return
         ours, theirs = self._channel.fileno(), socket.socket(fileno=fds[0])
         theirs.set_inheritable(False)
         if kind in (frames.FORK_CHECKPOINT, frames.FORK_PRESENT_BRANCH):
             self._workspace.look()
-        self._randomness.save()
         _reap()
         self._copies += 1
         _freeze(self._copies)
@@ -143,7 +164,6 @@ class Generation:
         self._channel.forget()
         self._channel = Channel(sock)
         self._calls = Calls(self._channel)
-        self._randomness.resume()
         for target, pipe in enumerate(pipes, start=1):
             os.dup2(pipe, target)
             os.close(pipe)
@@ -151,6 +171,8 @@ class Generation:
     def _wake(self, body: bytes) -> None:
         """This copy becomes a head: of its own workspace as it was, or of a copy in another place."""
         (branch,) = frames.U32.unpack(body)
+        while signal.sigtimedwait(_ALL_SIGNALS, 0):  # sent while this was a copy: they are not for the state it holds
+            pass
         self._randomness.renew()
         reason = self._workspace.move(f"{BRANCHES}/{branch}") if branch else self._workspace.restore()
         told = reason.encode("utf-8", "replace")[: frames.MAX_REASON]
@@ -251,6 +273,14 @@ def _fork_orphan() -> int | None:
 
     The pid is not known here: 0.
     """
+    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored there would be no status to wait for
+    try:
+        return _fork_twice()
+    finally:
+        signal.signal(signal.SIGCHLD, heard)
+
+
+def _fork_twice() -> int | None:
     middle = _fork_child()
     if middle is None:
         made = _fork_child()

@@ -21,12 +21,11 @@ _FIXING = {"random": ("seed", "setstate"), "numpy.random": ("seed", "set_state")
 
 
 class Randomness:
-    """Listens, saves, and seeds anew."""
+    """Listens, and seeds anew."""
 
     def __init__(self) -> None:
         self._fixed: set[str] = set()  # modules whose generator user code has fixed
         self._original: dict[str, dict[str, Callable[..., Any]]] = {}
-        self._saved: Any = None  # the state of random's generator, if it is fixed
 
     def listen(self) -> None:
         """Called after every import: a module that has just appeared is listened to before user code can use it."""
@@ -49,20 +48,8 @@ class Randomness:
 
         return wrapper
 
-    def save(self) -> None:
-        """Before a fork: ``random`` seeds itself anew in every child, which must not undo what the code has fixed."""
-        if "random" in self._fixed:
-            with suppress(Exception):  # user code may have replaced it
-                self._saved = sys.modules["random"].getstate()
-
-    def resume(self) -> None:
-        """In a copy that is needed: what the code has fixed is as it was before the fork."""
-        if "random" in self._fixed:
-            with suppress(Exception):  # user code may have broken it, and has what it broke
-                self._original["random"]["setstate"](self._saved)
-
     def renew(self) -> None:
         """In a copy that becomes a head: what the code has not fixed is new."""
         for name in self._original.keys() - self._fixed:
-            with suppress(Exception):  # see above
+            with suppress(Exception):  # user code may have broken it, and has what it broke
                 self._original[name]["seed"]()

@@ -4,17 +4,22 @@ A fork shares memory and not files. So before each fork the head looks at its wo
 plain bytes. Copies share them, page by page, and whatever a process is dropped or killed for takes its files along.
 No code of later executions can reach the bytes of a copy, as it could reach files that were laid aside somewhere.
 
-Covered are folders, regular files with their modes and times, and links; not what is neither (pipes, sockets), not
-``/tmp``, not that two names are one file.
+Covered are folders, regular files with their modes and times, links and named pipes; not sockets, not ``/tmp``, not
+that two names are one file. Looking trusts inode, change time, size and mode, which together tell every change but one
+through a writable mapping (``fault_dirty_shared_page`` in the kernel's mm/memory.c is not asked for pages that were
+mapped by reading). So where ``mmap`` has been imported everything is read again. Going back compares contents.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import time_ns  # as it is before any user code
 
 WORKSPACE = "/workspace"
@@ -30,7 +35,7 @@ Signature = tuple[int, int, int, int]  # inode, change time in ns, size, mode: u
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder, a regular file or a link. ``content`` is a file's bytes, a link's target, or nothing."""
+    """A folder, file, link, pipe or socket. ``content`` is a file's bytes, a link's target, or nothing."""
 
     signature: Signature
     mode: int
@@ -50,7 +55,7 @@ class Workspace:
         self.root = WORKSPACE
         self._cap = cap
         self._entries: dict[str, Entry] = {}
-        self._folder = ""  # the current one, if it is inside
+        self._folder: str | None = None  # the current one, if it is inside
         self.reason = "it has not been looked at"  # why it is not covered; empty if it is
 
     def look(self) -> bool:
@@ -69,17 +74,17 @@ class Workspace:
             self._entries, self.reason = {}, f"the files cannot be read: {type(error).__name__}"
         return not self.reason
 
-    def _current_folder(self) -> str:
+    def _current_folder(self) -> str | None:
         with suppress(OSError):
             here = os.getcwd()
             if here == self.root or here.startswith(self.root + "/"):
                 return here[len(self.root) :].lstrip("/")
-        return ""
+        return None
 
     def _read(self) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         size = 0
-        unsure_from = time_ns() - _TICK
+        unsure_from = 0 if "mmap" in sys.modules else time_ns() - _TICK
         for path, found in _walk(self.root, "", 0):
             entry = self._entry(path, found, unsure_from)
             entries[path] = entry
@@ -109,12 +114,9 @@ class Workspace:
         if self.reason:
             return self.reason
         try:
-            self._remove_others()
+            self._remove_others("")
             for path, entry in self._entries.items():
                 self._put_back(path, entry)
-            for path, entry in reversed(self._entries.items()):  # what is below a folder changes its time
-                if not stat.S_ISLNK(entry.mode):
-                    os.utime(os.path.join(self.root, path), ns=(entry.modified, entry.modified))
             self._settle()
         except OSError as error:
             return f"a file cannot be written back: {error.strerror}"
@@ -123,55 +125,70 @@ class Workspace:
         return ""
 
     def move(self, root: str) -> str:
-        """Makes a copy of the workspace at ``root``, and works in it. Why that could not be done, or nothing."""
+        """Makes a copy of the workspace at ``root``, and works in it. Why that could not be done, or nothing.
+
+        What is open of the workspace is open of the copy then.
+        """
+        before, self.root = self.root, root
         try:
+            _remove_tree(root)
             os.makedirs(root, 0o700)
         except OSError as error:
             return f"its folder cannot be made: {error.strerror}"
-        if os.environ.get("HOME") == self.root:
+        if reason := self.restore():
+            return reason
+        if os.environ.get("HOME") == before:
             os.environ["HOME"] = root
-        self.root = root
-        return self.restore()
+        _reopen(before, root)
+        return ""
 
-    def _remove_others(self) -> None:
-        """What is not in the state, and what is of another kind there."""
-        for path, found in reversed(list(_walk(self.root, "", 0, special=True))):
+    def _remove_others(self, prefix: str) -> None:
+        """What is not in the state, and what is of another kind there. Folders are made fit to be worked in."""
+        folder = os.path.join(self.root, prefix)
+        os.chmod(folder, 0o700)
+        with os.scandir(folder) as entries:
+            found = [(f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_mode) for entry in entries]
+        for path, mode in found:
             entry = self._entries.get(path)
-            if entry is None or stat.S_IFMT(entry.mode) != stat.S_IFMT(found.st_mode):
-                whole = os.path.join(self.root, path)
-                if stat.S_ISDIR(found.st_mode):
-                    os.rmdir(whole)
-                else:
-                    os.unlink(whole)
+            if entry is None or stat.S_IFMT(entry.mode) != stat.S_IFMT(mode):
+                _remove_tree(os.path.join(self.root, path))
+            elif stat.S_ISDIR(mode):
+                self._remove_others(f"{path}/")
 
     def _put_back(self, path: str, entry: Entry) -> None:
+        """Folders get their mode and time at last: a folder may not be writable, and what is made in it changes it."""
         whole = os.path.join(self.root, path)
-        try:
-            found: os.stat_result | None = os.lstat(whole)
-        except FileNotFoundError:
-            found = None
-        if found and entry.sure and _signature(found) == entry.signature:
-            return
+        there = os.path.lexists(whole)
         if stat.S_ISDIR(entry.mode):
-            if found is None:
-                os.mkdir(whole)
+            if not there:
+                os.mkdir(whole, 0o700)
         elif stat.S_ISLNK(entry.mode):
-            if found:
-                os.unlink(whole)
-            os.symlink(entry.content, os.fsencode(whole))
-            return
-        else:
-            _write(whole, entry.content, found)
-        os.chmod(whole, stat.S_IMODE(entry.mode))
+            if not there or os.readlink(os.fsencode(whole)) != entry.content:
+                _remove_tree(whole)
+                os.symlink(entry.content, os.fsencode(whole))
+        elif stat.S_ISFIFO(entry.mode):
+            if not there:
+                os.mkfifo(whole)
+        elif stat.S_ISREG(entry.mode):
+            _write(whole, entry, there)
 
     def _settle(self) -> None:
-        """What was written back has other signatures now; and the current folder may be another of that name."""
+        """Modes and times, from the bottom up; what has been written back has another signature now."""
+        for path, entry in reversed(self._entries.items()):
+            whole = os.path.join(self.root, path)
+            if stat.S_ISDIR(entry.mode) or stat.S_ISFIFO(entry.mode):
+                os.chmod(whole, stat.S_IMODE(entry.mode))
+            if not stat.S_ISSOCK(entry.mode) and os.lstat(whole).st_mtime_ns != entry.modified:
+                os.utime(whole, ns=(entry.modified, entry.modified), follow_symlinks=False)
         for path, entry in self._entries.items():
-            signature = _signature(os.lstat(os.path.join(self.root, path)))
-            if not entry.sure or signature != entry.signature:
-                self._entries[path] = Entry(signature, entry.mode, entry.modified, entry.content, sure=False)
-        with suppress(OSError):
-            os.chdir(os.path.join(self.root, self._folder))
+            with suppress(OSError):  # a socket that is not there any more, or a folder that lets nobody in
+                signature = _signature(os.lstat(os.path.join(self.root, path)))
+                self._entries[path] = replace(
+                    entry, signature=signature, sure=entry.sure and signature == entry.signature
+                )
+        if self._folder is not None:  # it may be another folder of that name
+            with suppress(OSError):
+                os.chdir(os.path.join(self.root, self._folder))
 
 
 def _signature(found: os.stat_result) -> Signature:
@@ -179,36 +196,70 @@ def _signature(found: os.stat_result) -> Signature:
 
 
 def _content(path: str, mode: int) -> bytes:
-    if stat.S_ISDIR(mode):
-        return b""
     if stat.S_ISLNK(mode):
         return os.readlink(os.fsencode(path))
+    if not stat.S_ISREG(mode):
+        return b""
     with open(path, "rb", buffering=0, opener=_opener) as file:
         return file.read()
 
 
 def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
 
 
-def _write(path: str, content: bytes, found: os.stat_result | None) -> None:
-    """Into the file that is there, if it is one: whoever has it open has the content of before again."""
-    if found and not found.st_mode & stat.S_IWUSR:
-        os.chmod(path, 0o600)
-    with open(path, "wb", opener=_opener) as file:
-        file.write(content)
+def _write(path: str, entry: Entry, there: bool) -> None:
+    """Into the file that is there, if there is one: whoever has it open has the content of before again."""
+    if there:
+        mode = os.lstat(path).st_mode
+        if mode & (stat.S_IRUSR | stat.S_IWUSR) != stat.S_IRUSR | stat.S_IWUSR:
+            os.chmod(path, 0o600)
+    if not there or _content(path, entry.mode) != entry.content:
+        with open(path, "wb", opener=_opener) as file:
+            file.write(entry.content)
+    if os.lstat(path).st_mode != entry.mode:
+        os.chmod(path, stat.S_IMODE(entry.mode))
 
 
-def _walk(root: str, prefix: str, depth: int, special: bool = False) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below ``root``, a folder before what is in it. ``special``: also pipes and sockets."""
+def _remove_tree(path: str) -> None:
+    """Whatever is there; folders that let nobody in are opened first."""
+    if not os.path.lexists(path):
+        return
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+        return
+    os.chmod(path, 0o700)
+    for folder, names, _ in os.walk(path):
+        for name in names:
+            below = os.path.join(folder, name)
+            if not os.path.islink(below):
+                os.chmod(below, 0o700)
+    shutil.rmtree(path)
+
+
+def _reopen(before: str, root: str) -> None:
+    """Descriptors of files in the old workspace become descriptors of the same files in the new one."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # what cannot be opened again stays what it is
+            fd = int(name)
+            path = os.readlink(f"/proc/self/fd/{fd}")
+            if not path.startswith(before + "/") or not stat.S_ISREG(os.fstat(fd).st_mode):
+                continue
+            flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
+            new = os.open(root + path[len(before) :], flags | os.O_NOFOLLOW)
+            os.lseek(new, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_SET)
+            os.dup2(new, fd, inheritable=os.get_inheritable(fd))
+            os.close(new)
+
+
+def _walk(root: str, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below ``root``, a folder before what is in it."""
     if depth > _MAX_DEPTH:
         raise NotCovered(f"the workspace has folders more than {_MAX_DEPTH} deep")
     with os.scandir(os.path.join(root, prefix)) as entries:
         found = sorted(((entry.name, entry.stat(follow_symlinks=False)) for entry in entries), key=lambda e: e[0])
     for name, status in found:
         path = f"{prefix}{name}"
+        yield path, status
         if stat.S_ISDIR(status.st_mode):
-            yield path, status
-            yield from _walk(root, f"{path}/", depth + 1, special)
-        elif special or stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-            yield path, status
+            yield from _walk(root, f"{path}/", depth + 1)

@@ -22,7 +22,7 @@ STATE_DEADLINE = 15.0  # seconds for one request; a fork of a few GiB takes a te
 MEASURE_SECONDS = 1.0  # for one checkpoint to say what it holds
 THREADS = "threads of the code are alive, and they cannot be copied: let them end, or go back to a state without them"
 
-FULL = "there is too little memory, or there are too few processes left"
+FULL = "there is too little memory, or there are too few processes or descriptors left"
 
 
 class Refused(Exception):

@@ -30,6 +30,12 @@ class Sandbox:
         face._wrap(sandbox)
         return face
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sandbox) and self._sandbox is other._sandbox
+
+    def __hash__(self) -> int:
+        return hash(self._sandbox)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -320,7 +320,7 @@ class AsyncSandbox:
         """
         request = pb.Checkpoint(name=name_bytes(name))
         async with self._use() as link:
-            return checkpoint_of(only(await ask(link, f"checkpoint({name!r})", checkpoint=request)))
+            return checkpoint_of(only(await ask(link, f"checkpoint({name!r})", checkpoint=request)), link.container.id)
 
     async def rollback(self, to: Which) -> Rollback:
         """Goes back to a checkpoint, as often as wanted: variables, and the workspace if it is part of it.
@@ -332,7 +332,7 @@ class AsyncSandbox:
             CheckpointError: there is no such checkpoint (the message lists what there is), or it cannot be woken.
             SandboxDied: the container went away.
         """
-        return await self._rollback(target(to), f"rollback({to if isinstance(to, Checkpoint) else repr(to)})")
+        return await self._rollback(to, f"rollback({to if isinstance(to, Checkpoint) else repr(to)})")
 
     async def undo(self) -> Rollback:
         """Goes back to the state that the present one came from: before the last execution.
@@ -341,11 +341,13 @@ class AsyncSandbox:
             CheckpointError: that state is not kept any more (the message lists what there is), or there is none.
             SandboxDied: the container went away.
         """
-        return await self._rollback(pb.Target(before_last=True), "undo()")
+        return await self._rollback(None, "undo()")
 
-    async def _rollback(self, to: pb.Target, what: str) -> Rollback:
+    async def _rollback(self, to: Which | None, what: str) -> Rollback:
         async with self._use() as link:
-            rollback = rollback_of(await ask(link, what, rollback=pb.Rollback(to=to)))
+            container = link.container.id
+            where = pb.Target(before_last=True) if to is None else target(to, container)
+            rollback = rollback_of(await ask(link, what, rollback=pb.Rollback(to=where)), container)
             self._forkable = True  # a checkpoint has no threads
             return rollback
 
@@ -353,7 +355,7 @@ class AsyncSandbox:
         """Every state that is kept, oldest first, with the memory that it alone holds. Takes some milliseconds each."""
         async with self._use() as link:
             reply = await ask(link, "checkpoints", list_checkpoints=pb.ListCheckpoints())
-            return [checkpoint_of(info) for info in reply.checkpoints]
+            return [checkpoint_of(info, link.container.id) for info in reply.checkpoints]
 
     async def drop(self, checkpoint: Which) -> None:
         """Lets a checkpoint go, and with it the memory that it alone holds.
@@ -364,8 +366,8 @@ class AsyncSandbox:
             CheckpointError: there is no such checkpoint.
             SandboxDied: the container went away.
         """
-        request = pb.DropCheckpoint(target=target(checkpoint))
         async with self._use() as link:
+            request = pb.DropCheckpoint(target=target(checkpoint, link.container.id))
             await ask(link, f"drop({checkpoint!r})", drop_checkpoint=request)
 
     async def fork(self, at: Which | None = None) -> Self:
@@ -382,8 +384,8 @@ class AsyncSandbox:
                 be copied, or there is no room for another branch.
             SandboxDied: the container went away.
         """
-        request = pb.Fork(at=target(at) if at is not None else None)
         async with self._use() as link:
+            request = pb.Fork(at=target(at, link.container.id) if at is not None else None)
             reply = await ask(link, "fork()", fork=request)
             branch = copy.copy(self)
             branch._become_branch(await link.branch(reply.forked))
@@ -394,6 +396,7 @@ class AsyncSandbox:
         """This copy of a sandbox gets what is its own."""
         self._link = link
         self._is_branch = True
+        self._forkable = True
         self._conversation = None
         self._lock = asyncio.Lock()
         self.files = AsyncFiles(self._use)

@@ -6,7 +6,7 @@ execution and keeps the newest; ``checkpoint()`` keeps one for good. See docs/st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from executor_api.v1 import executor_pb2 as pb
 
@@ -42,6 +42,7 @@ class Checkpoint:
     memory_bytes: int = 0
     has_files: bool = True
     is_current: bool = False
+    container: str = field(default="", repr=False)  # that it is in: numbers of another mean other states
 
     def __str__(self) -> str:
         return f"{self.name!r} (execution {self.execution_count})" if self.name else f"execution {self.execution_count}"
@@ -63,14 +64,16 @@ Which = Checkpoint | str | int
 """A checkpoint as it was listed, by its name, or by the execution at whose end it was made."""
 
 
-def target(which: Which) -> pb.Target:
-    """What the executor is told of the checkpoint that is meant.
+def target(which: Which, container: str) -> pb.Target:
+    """What the executor of ``container`` is told of the checkpoint that is meant.
 
     Raises:
         TypeError: it is none of these.
         CheckpointError: there can be no such checkpoint.
     """
     match which:
+        case Checkpoint() if which.container != container:
+            raise CheckpointError(f"the container that held {which} is gone, or is another sandbox's")
         case Checkpoint():
             return pb.Target(number=which.number)
         case str():
@@ -103,14 +106,14 @@ async def ask(link: Link, what: str, **request: object) -> pb.StateReply:
     """
     reply = await link.request_state(STATE_DEADLINE, **request)
     if reply.missing:
-        there = ", ".join(str(checkpoint_of(info)) for info in reply.checkpoints) or "none"
+        there = ", ".join(str(checkpoint_of(info, "")) for info in reply.checkpoints) or "none"
         raise CheckpointError(f"{what}: there is no such checkpoint. Kept are: {there}")
     if reply.error:
         raise CheckpointError(f"{what}: {clean(reply.error)}")
     return reply
 
 
-def checkpoint_of(info: pb.CheckpointInfo) -> Checkpoint:
+def checkpoint_of(info: pb.CheckpointInfo, container: str) -> Checkpoint:
     """A checkpoint as the executor lists it."""
     return Checkpoint(
         number=info.number,
@@ -121,6 +124,7 @@ def checkpoint_of(info: pb.CheckpointInfo) -> Checkpoint:
         memory_bytes=info.memory_bytes,
         has_files=info.has_files,
         is_current=info.current,
+        container=container,
     )
 
 
@@ -135,7 +139,7 @@ def only(reply: pb.StateReply) -> pb.CheckpointInfo:
     return reply.checkpoints[0]
 
 
-def rollback_of(reply: pb.StateReply) -> Rollback:
+def rollback_of(reply: pb.StateReply, container: str) -> Rollback:
     """What going back came to."""
     files = Files.RESTORED if reply.files_restored else Files.KEPT
-    return Rollback(checkpoint_of(only(reply)), files, clean(reply.files_reason.decode("utf-8", "replace")))
+    return Rollback(checkpoint_of(only(reply), container), files, clean(reply.files_reason.decode("utf-8", "replace")))
