@@ -48,10 +48,12 @@ MEASURED = 43  # u64 bytes
 SIGNAL = 64  # SIGNAL_BODY
 SWEEP = 65  # JSON: which processes may stay
 REMOVE = 66  # u32 branch whose workspace nobody needs any more
+CHECK = 67  # is it awake, and has it done what it was told before?
 
 # warden -> supervisor
 SWEPT = 96  # SWEPT_BODY
 REMOVED = 97  # u32
+CHECKED = 98
 
 FORK_CHECKPOINT = 0  # of the present state, the workspace looked at again
 FORK_COPY = 1  # of a checkpoint, as it is
@@ -103,10 +105,12 @@ TO_WARDEN: Legal = {
     SIGNAL: (SIGNAL_BODY.size, SIGNAL_BODY.size),
     SWEEP: (0, MAX_SWEEP),
     REMOVE: (U32.size, U32.size),
+    CHECK: (0, 0),
 }
 FROM_WARDEN: Legal = {
     SWEPT: (SWEPT_BODY.size, SWEPT_BODY.size),
     REMOVED: (U32.size, U32.size),
+    CHECKED: (0, 0),
 }
 _NOT_LEGAL = (1, 0)  # no length is
 

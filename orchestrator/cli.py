@@ -1,4 +1,6 @@
-"""The command line: ``cellblock exec | run | doctor | ps | gc | image``. Puts the parts together; decides nothing.
+"""The command line: ``cellblock exec | run | repl | doctor | ps | gc | image``.
+
+Puts the parts together; decides nothing.
 
 Exit codes: 0 done; 1 the code or the agent failed; 2 wrong usage; 3 cellblock itself could not do it.
 """
@@ -23,7 +25,8 @@ from orchestrator.config import Config, Limits
 from orchestrator.console import RunPrinter
 from orchestrator.errors import CellblockError, ConfigError, IsolationError
 from orchestrator.models import OpenAIServerModel
-from orchestrator.sandbox import Sandbox
+from orchestrator.repl import repl
+from orchestrator.sandbox import AsyncSandbox, Sandbox
 from orchestrator.sandbox.container import collect_garbage, engine_version, list_containers
 from orchestrator.stack.__main__ import up
 from orchestrator.stack.image import image_tag
@@ -69,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_sandbox_options(run)
     run.set_defaults(command=_run)
 
+    session = commands.add_parser("repl", help="an interactive session with checkpoints")
+    _add_sandbox_options(session)
+    session.set_defaults(command=_repl)
+
     doctor = commands.add_parser("doctor", help="what isolation is in force, read from inside a container")
     doctor.add_argument("--json", action="store_true", help="for machines")
     doctor.add_argument("--brief", action="store_true", help="one line")
@@ -96,13 +103,22 @@ def _limits(options: argparse.Namespace, config: Config) -> Limits:
     return dataclasses.replace(config.limits, memory=options.memory) if options.memory else config.limits
 
 
+def _settings(options: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Of a sandbox, from the options that ``_add_sandbox_options`` adds."""
+    return {
+        "authorized_imports": _names(options.imports),
+        "limits": _limits(options, config),
+        "timeout": options.timeout,
+        "config": config,
+    }
+
+
 # --------------------------------------------------------------------------------------------------------- commands
 
 
 def _exec(options: argparse.Namespace, config: Config) -> int:
     code = _source(options.code)
-    settings = {"authorized_imports": _names(options.imports), "limits": _limits(options, config), "config": config}
-    with Sandbox(**settings, timeout=options.timeout) as sandbox:
+    with Sandbox(**_settings(options, config)) as sandbox:
         execution = sandbox.run_code(code, on_stdout=_writer(sys.stdout), on_stderr=_writer(sys.stderr))
     if execution.error:
         _writer(sys.stderr)(f"{execution.error}\n" if not str(execution.error).endswith("\n") else str(execution.error))
@@ -163,6 +179,10 @@ def _load_tool(name: str) -> Callable[..., Any]:
         raise ConfigError(f"--tools {name!r}: {error}; write MODULE:FUNCTION") from None
     finally:
         sys.path.pop(0)
+
+
+def _repl(options: argparse.Namespace, config: Config) -> int:
+    return repl(AsyncSandbox(**_settings(options, config)))
 
 
 def _doctor(options: argparse.Namespace, config: Config) -> int:

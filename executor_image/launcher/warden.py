@@ -1,7 +1,7 @@
 """The warden: one trusted process of the runner's uid, which signals the others for the supervisor.
 
 The supervisor has another uid and no capability, so it cannot signal a runner; a process that runs user code cannot be
-trusted to. The warden is a fork of the launcher, knows nothing, runs nothing of the user's, and obeys three commands.
+trusted to. The warden is a fork of the launcher, knows nothing, runs nothing of the user's, and obeys four commands.
 User code may kill it, as it has its uid; the supervisor is its parent, sees that, and gives the container up.
 """
 
@@ -43,6 +43,8 @@ def serve(channel: socket.socket) -> NoReturn:
                 send_signal(*frames.SIGNAL_BODY.unpack(body))
             elif kind == frames.SWEEP:
                 channel.sendall(frames.pack(frames.SWEPT, frames.SWEPT_BODY.pack(*sweep(**json.loads(body)))))
+            elif kind == frames.CHECK:
+                channel.sendall(frames.pack(frames.CHECKED))
             else:
                 remove(*frames.U32.unpack(body))
                 channel.sendall(frames.pack(frames.REMOVED, body))

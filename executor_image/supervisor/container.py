@@ -22,6 +22,7 @@ from executor_image.supervisor.warden import Warden
 MAX_BRANCHES = 16  # each has a stream, a workspace, and processes
 MAX_PINNED = 32  # checkpoints that were asked for: each is a process, and holds memory that nobody else frees
 SECRET_BYTES = 32
+LAST_WORDS = 2.0  # seconds for the host to hear why, before this process ends, and with it the container
 ATTACH_DEADLINE = 20.0  # seconds for somebody to attach to a branch that was made
 PRESSURE_POLL = 0.02  # seconds between two looks at the memory while code runs
 PRESSURE_SHARE = 0.8  # of the memory limit: while code runs, older checkpoints go above this
@@ -41,7 +42,7 @@ class Branch(Protocol):
     def on_head_exit(self, wait_status: int) -> None:
         """The kernel says that its head has ended."""
 
-    def on_warden_gone(self) -> None:
+    def give_up(self) -> None:
         """Nothing can be stopped or brought back any more."""
 
     def close(self) -> None:
@@ -60,8 +61,9 @@ class Container:
         self.lock = asyncio.Lock()
         self.branches: list[Branch] = []
         self.secrets: dict[int, bytes] = {}  # of branches that nobody has attached to yet
-        self._watched = True
-        self.warden = Warden(staged.warden, staged.warden_pid, self._on_warden_gone)
+        self._watched = True  # the warden has not ended
+        self._given_up = False
+        self.warden = Warden(staged.warden, staged.warden_pid, self.give_up)
         self._states = staged.states
         self._watch: asyncio.TimerHandle | None = None
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
@@ -75,12 +77,22 @@ class Container:
     def _note(self, ended: int) -> None:
         if ended == self.warden.pid:
             self._watched = False
-            asyncio.get_running_loop().call_soon(self._on_warden_gone)  # not in the midst of what asked
+            asyncio.get_running_loop().call_soon(self.give_up)  # not in the midst of what asked
 
-    def _on_warden_gone(self) -> None:
-        self._watched = False
-        for branch in list(self.branches):
-            branch.on_warden_gone()
+    async def check(self) -> None:
+        """Makes sure that what the warden was told is done."""
+        with suppress(PeerGone):
+            await self.warden.check()
+            return
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Something cannot be stopped any more but all together: whoever waits is told, and then this is the end."""
+        if not self._given_up:
+            self._watched, self._given_up = False, True
+            asyncio.get_running_loop().call_later(LAST_WORDS, os._exit, 0)
+            for branch in list(self.branches):
+                branch.give_up()
 
     def _reap(self) -> None:
         """This process is PID 1: it is told of every head's end, and of every orphan's, by the kernel itself."""
@@ -133,10 +145,13 @@ class Container:
             PeerGone: the warden has ended.
         """
         others = [b for b in self.branches if b is not of]
-        stopped = [b.tree.head.pid for b in self.branches if b.tree.frozen]
+        stopped = [pid for b in self.branches for pid in b.tree.stopped]
         keep = self._known() - set(stopped) - {self.warden.pid}
-        left = await self.warden.sweep(keep=keep, stopped=stopped, spare=[b.tree.head.pid for b in others])
-        return left == 0
+        try:
+            return not await self.warden.sweep(keep=keep, stopped=stopped, spare=[b.tree.head.pid for b in others])
+        except PeerGone:
+            self.give_up()
+            raise
 
     def _known(self) -> set[int]:
         return {self.warden.pid, *(pid for branch in self.branches for pid in branch.tree.known())}

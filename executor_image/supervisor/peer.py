@@ -38,6 +38,7 @@ class Peer:
         self.sock = sock
         self.pid = pid
         self.closed = False
+        self.stopped = False  # by a signal; it hears nothing until it is told to go on
         self._known = False  # the pid is the kernel's word
         self._reader = frames.FrameReader(legal)
         self._unsent = bytearray()

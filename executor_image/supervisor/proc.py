@@ -47,6 +47,17 @@ def thread_count(pid: int) -> int:
         return 0
 
 
+def is_inspectable(pid: int) -> bool:
+    """True if another process of the same user could open its memory: then the kernel gives its files to that user.
+
+    No process that runs our Python is, unless native code has made it so (``task_dump_owner`` in fs/proc/base.c).
+    """
+    try:
+        return os.stat(f"/proc/{pid}/status").st_uid != 0
+    except OSError:  # it has ended
+        return False
+
+
 def memory(pid: int) -> tuple[int, int]:
     """Resident size of a process, and the largest it has had, in bytes; zeros if it has ended."""
     try:

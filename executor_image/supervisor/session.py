@@ -28,6 +28,7 @@ from executor_image.supervisor.pipes import Pipes
 from executor_image.supervisor.states import States
 from executor_image.supervisor.tree import ForkTree, Woken
 
+FREEZE_AFTER = 0.25  # seconds without a request, after which the branch's processes are stopped
 KILL_DEADLINE = 5.0  # seconds for a kill to be done and the state to be back; it takes milliseconds
 FILE_DEADLINE = 20.0  # seconds for one file request of at most 1 MiB
 FORK_DEADLINE = 5.0  # seconds for the head to make a checkpoint: user code can run there too, in a finalizer
@@ -56,6 +57,8 @@ class Session:
         self._requesting = False  # a state request has not been answered yet
         self._forked = asyncio.Event()  # the fork that was asked for last has been reported
         self._fork_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._unsettled = False  # the present state has come about since the last checkpoint
         self._died: int | None = None  # wait status of a head that died while a coroutine was under way
         self._closing: asyncio.Task[None] | None = None
@@ -149,8 +152,9 @@ class Session:
             self._file_timer.cancel()
             self._file_timer = None
             self.outbox.put(pb.ExecutorMessage(file_reply=reply))
+            self._idle()
             if not self.spent and self.has_threads():
-                self.tree.freeze()
+                self._freeze()
 
     def _file_reply_from_runner(self, body: bytes) -> None:
         try:
@@ -173,6 +177,7 @@ class Session:
             self._unsettled = self.tree.current is None and not self.has_threads()
         self._requesting = False
         self.outbox.put(pb.ExecutorMessage(state_reply=reply))
+        self._idle()
 
     def adopt(self, number: int, head: Peer, pipes: tuple[int, int]) -> Session:
         """A new branch of this head, which owns the pipes from now on."""
@@ -216,7 +221,10 @@ class Session:
 
     def settle(self) -> None:
         """Off the critical path, when the reply has been sent and the model thinks: the next checkpoint is made."""
-        if not self._unsettled or self.executing or self._work or self.spent:
+        if self.executing or self._work or self.spent:
+            return
+        self._idle()
+        if not self._unsettled:
             return
         self._unsettled = False
         if self._container.has_strays(self):
@@ -233,16 +241,23 @@ class Session:
         if swept:
             self._checkpoint()
         else:
-            self._give_up()
+            self._container.give_up()
 
     def _checkpoint(self) -> None:
-        """Threads do not survive a fork: with some alive the head is stopped until it is needed again."""
-        if self.has_threads():
-            self.tree.freeze()
+        """Threads do not survive a fork: with some alive the head is stopped at once until it is needed again."""
+        if proc.is_inspectable(self.tree.head.pid):
+            self.fault("has opened its memory to others")  # and its copies' would be open, too
+        elif self.has_threads():
+            self._freeze()
         else:
             self._forked.clear()
             self.tree.fork()
             self._fork_timer = asyncio.get_running_loop().call_later(FORK_DEADLINE, self._on_no_fork)
+
+    def _freeze(self) -> None:
+        """Nothing of the user's runs until the next request, whatever it is that runs there."""
+        self.tree.freeze()
+        self._checking = asyncio.get_running_loop().create_task(self._container.check())
 
     def _on_no_fork(self) -> None:
         if self.tree.forking:
@@ -262,6 +277,17 @@ class Session:
             self.ready.set_result(None)
         self._go_on()
 
+    def _idle(self) -> None:
+        """What is not asked for anything is stopped soon; at once would cost each of many steps in a row."""
+        if self._idle_timer:
+            self._idle_timer.cancel()
+        self._idle_timer = asyncio.get_running_loop().call_later(FREEZE_AFTER, self._on_idle)
+
+    def _on_idle(self) -> None:
+        busy = self.executing or self._file_timer or self._work or self._waiting or self.tree.forking
+        if not busy and not self.spent:
+            self._freeze()
+
     async def fork_now(self) -> None:
         """Another checkpoint of the present state, if one can be made."""
         self._checkpoint()
@@ -275,7 +301,11 @@ class Session:
         if self._execution.running:
             self._execution.running.killed = True
         self.tree.signal(signal.SIGKILL)
-        self._execution.after(KILL_DEADLINE, self._give_up)
+        asyncio.get_running_loop().call_later(KILL_DEADLINE, self._on_not_dead, self.tree.head)
+
+    def _on_not_dead(self, head: Peer) -> None:
+        if self.tree.head is head and not self._work and not self.spent:
+            self._container.give_up()
 
     def fault(self, reason: str) -> None:
         """The head closed its channel (as it does when it dies) or broke the rules: what is left of it is killed."""
@@ -286,11 +316,7 @@ class Session:
             running.fault = f"the process {reason}"
         self.kill()
 
-    def on_warden_gone(self) -> None:
-        """Nothing can be stopped or brought back any more."""
-        self._give_up()
-
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """No way back to a known state: the host has to replace the container."""
         self.spent = True
         self._execution.give_up()
@@ -314,15 +340,16 @@ class Session:
         running = self._execution.running
         if running:
             running.killed = True
-            self._execution.after(2 * KILL_DEADLINE, self._give_up)
+            self._execution.after(2 * KILL_DEADLINE, self.give_up)
         try:
             async with asyncio.timeout(KILL_DEADLINE), self._container.lock:
                 if self._container.has_strays(self) and not await self._container.sweep(self):
-                    raise PeerGone("what the code left behind cannot be ended")
+                    self._container.give_up()
+                    return
                 newest = self.tree.current is not None
                 woken = await self._go_back()
         except (TimeoutError, PeerGone):
-            self._give_up()
+            self.give_up()
             return
         self._execution.high_water = 0
         self._unsettled = self.tree.current is None
@@ -348,7 +375,7 @@ class Session:
         self.spent = True
         if self._work and self._work is not asyncio.current_task():
             self._work.cancel()
-        for timer in (self._file_timer, self._fork_timer):
+        for timer in (self._file_timer, self._fork_timer, self._idle_timer):
             if timer:
                 timer.cancel()
         self._execution.abandon()

@@ -98,7 +98,6 @@ class ForkTree:
         self.current: Checkpoint | None = None
         self.execution = 0
         self.origin: Origin | None = None
-        self.frozen = False  # the head is stopped, because threads of the code are alive in it
         self.retired: dict[int, float] = {}  # pids that were let go, and when
         self._asked: Checkpoint | None = None  # asked for, not reported yet
         self._listener = listener
@@ -122,15 +121,23 @@ class ForkTree:
         self._warden.signal(self.head.pid, number)
 
     def freeze(self) -> None:
-        """Stops the head: nothing in it runs until ``thaw``."""
-        self.frozen = True
-        self.signal(signal.SIGSTOP)
+        """Stops every process of the tree: nothing in it runs until it is needed again."""
+        for peer in (self.head, *(c.peer for c in self.checkpoints)):
+            if not peer.stopped:
+                peer.stopped = True
+                self._warden.signal(peer.pid, signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        """Has a stopped head go on."""
-        if self.frozen:
-            self.frozen = False
-            self.signal(signal.SIGCONT)
+    def thaw(self, peer: Peer | None = None) -> None:
+        """Has a process go on, the head if no other is named."""
+        peer = peer or self.head
+        if peer.stopped:
+            peer.stopped = False
+            self._warden.signal(peer.pid, signal.SIGCONT)
+
+    @property
+    def stopped(self) -> list[int]:
+        """The pids that are stopped."""
+        return [p.pid for p in (self.head, *(c.peer for c in self.checkpoints)) if p.stopped]
 
     def _on_head_frame(self, peer: Peer, kind: int, body: bytes) -> None:
         if peer is not self.head:
@@ -199,6 +206,8 @@ class ForkTree:
         self._retire(checkpoint.peer)
 
     def _retire(self, peer: Peer) -> None:
+        if peer.stopped:
+            self._warden.signal(peer.pid, signal.SIGKILL)  # it would not hear that its channel is closed
         peer.close()
         if peer.pid:
             self.retired[peer.pid] = time.monotonic()
@@ -232,19 +241,25 @@ class ForkTree:
             PeerGone: the checkpoint's process does not answer; nothing has changed.
         """
         peer = checkpoint.peer
-        self._warden.signal(peer.pid, signal.SIGCONT)  # in case user code has stopped it
+        self._wake_up(peer)
         copy = await self._copy(checkpoint)
         self._replace_head(peer)
         if copy:
             checkpoint.peer = copy
             self._watch(checkpoint)
-        else:
+        if copy and checkpoint not in self.checkpoints:  # it has been dropped meanwhile
+            self.checkpoints.append(checkpoint)
+        elif not copy and checkpoint in self.checkpoints:
             self.checkpoints.remove(checkpoint)
         self.execution, self.origin, self.current = checkpoint.execution, checkpoint.origin, None
         checkpoint.used_at = time.monotonic()
         woken = await self.wake(0)
         self.current = checkpoint if copy else None
         return woken
+
+    def _wake_up(self, peer: Peer) -> None:
+        peer.stopped = True  # also by user code, which nobody has been told of
+        self.thaw(peer)
 
     async def _copy(self, checkpoint: Checkpoint) -> Peer | None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -273,7 +288,6 @@ class ForkTree:
         if not old.closed:
             self._warden.signal(old.pid, signal.SIGKILL)
             self._retire(old)
-        self.frozen = False
         self._lead(peer)
 
     async def wake(self, branch: int) -> Woken:
@@ -293,13 +307,14 @@ class ForkTree:
         """
         peer = source.peer if source else self.head
         kind = frames.FORK_BRANCH if source else frames.FORK_PRESENT_BRANCH
-        self._warden.signal(peer.pid, signal.SIGCONT)
+        self._wake_up(peer)
         pid, _ = await self._ask_to_fork(peer, self._numbers.next(), kind, [sock.fileno(), *pipes])
         return pid >= 0
 
     async def measure(self, checkpoint: Checkpoint, seconds: float) -> int:
         """Bytes that it alone holds, in its own words; 0 if it does not say."""
         with suppress(PeerGone, TimeoutError):
+            self._wake_up(checkpoint.peer)
             async with asyncio.timeout(seconds):
                 return int(frames.U64.unpack(await checkpoint.peer.ask(frames.MEASURE, b"", frames.MEASURED))[0])
         return 0

@@ -23,7 +23,7 @@ class Warden:
 
     def signal(self, pid: int, number: int) -> None:
         """Signals one process of the runner's uid."""
-        if pid > 1:
+        if pid > 1 and pid != self.pid:  # a pid may be a head's own word
             self._peer.send(frames.SIGNAL, frames.SIGNAL_BODY.pack(pid, number))
 
     async def sweep(self, *, keep: Iterable[int], stopped: Iterable[int], spare: Iterable[int]) -> int:
@@ -41,6 +41,10 @@ class Warden:
     async def remove(self, branch: int) -> None:
         """Removes a branch's workspace; errors as of ``sweep``."""
         await self._ask(frames.REMOVE, frames.U32.pack(branch), frames.REMOVED)
+
+    async def check(self) -> None:
+        """Waits until it has done what it was told before; errors as of ``sweep``."""
+        await self._ask(frames.CHECK, b"", frames.CHECKED)
 
     async def _ask(self, kind: int, body: bytes, answer: int) -> bytes:
         try:

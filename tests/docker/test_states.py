@@ -13,6 +13,7 @@ from executor_api.v1 import executor_pb2 as pb
 from executor_api.v1 import executor_pb2_grpc
 
 from orchestrator import AsyncSandbox, Config, Limits, Sandbox, State, Status
+from orchestrator.errors import CheckpointError, SandboxDied
 from orchestrator.sandbox.container import engine
 from tests.conftest import mine
 
@@ -24,7 +25,9 @@ TURNS = 40
 
 @pytest.fixture
 def box(config: Config) -> Iterator[Sandbox]:
-    with Sandbox(authorized_imports=["os", "threading"], timeout=DEADLINE) as sandbox:
+    with Sandbox(
+        authorized_imports=["os", "signal", "socket", "struct", "sys", "threading"], timeout=DEADLINE
+    ) as sandbox:
         sandbox.run_code("import os, threading")
         yield sandbox
 
@@ -49,12 +52,106 @@ def eventually(true: Callable[[], bool], failure: str) -> None:
         time.sleep(0.02)  # between two looks
 
 
-def test_a_process_with_threads_is_stopped_between_executions_and_no_other_is(box: Sandbox, config: Config) -> None:
-    assert not any(state.startswith("T") for state in processes(config).values())
-    box.run_code("go = threading.Event()\nthread = threading.Thread(target=go.wait)\nthread.start()")
-    eventually(lambda: sum(s.startswith("T") for s in processes(config).values()) == 1, "nothing is stopped")
-    assert box.run_code("go.set(); thread.join(); 1").value == 1
-    eventually(lambda: not any(s.startswith("T") for s in processes(config).values()), "something is still stopped")
+def stopped(config: Config) -> int:
+    """How many of the container's processes are stopped."""
+    return sum(state.startswith("T") for state in processes(config).values())
+
+
+def test_every_process_that_could_run_the_codes_is_stopped_between_executions(box: Sandbox, config: Config) -> None:
+    """All but the supervisor and the warden; and what is asked for goes on."""
+    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+    with box.fork() as branch:
+        branch.run_code("x = 2")
+        eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+        assert box.files.list() == branch.files.list() == []
+        assert branch.run_code("x").value == 2
+    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+    assert [c.execution_count for c in box.checkpoints] == [0, 1]
+    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+    box.rollback(0)
+    assert box.run_code("'os' in globals()").value is False
+
+
+def test_what_is_let_go_while_it_is_stopped_is_gone_too(box: Sandbox, config: Config) -> None:
+    for i in range(9):
+        box.run_code(f"x = {i}")
+    eventually(lambda: stopped(config) == 1 + 8, "not all is stopped")
+    for i in range(9):
+        box.run_code(f"x = {i}")
+    eventually(lambda: len(processes(config)) == 1 + 1 + 1 + 8, "processes are left")
+
+
+FORGED = """
+import os, socket, struct, sys, time
+frames = sys.modules['executor_image.frames']
+frame = sys._getframe()
+while 'nonce' not in frame.f_locals: frame = frame.f_back
+sock = frame.f_locals['self']._channel._sock
+sock.sendall(frames.pack(frames.RESULT, frames.RESULT_HEAD.pack(frame.f_locals['nonce'], 0), b''))
+data = sock.recv(65536)
+number, kind = frames.FORK_BODY.unpack(data[5:10])
+sock.sendall(frames.pack(frames.FORKED, frames.FORKED_BODY.pack(number, os.getpid(), 1)))
+while True:
+    with open('/tmp/ticks', 'a') as file: file.write('x')
+    time.sleep(0.01)
+"""
+
+
+def test_code_that_forges_its_own_end_does_not_go_on_either(box: Sandbox, config: Config) -> None:
+    """It answers for the process that it is, which it can; what it cannot is run when nobody asked for anything."""
+    assert box.run_code(FORGED).state is State.KEPT
+    ticks = Path(f"/proc/{init_pid(config)}/root/tmp/ticks")
+    eventually(lambda: stopped(config) >= 1, "nothing is stopped")
+    before = len(ticks.read_text())
+    time.sleep(0.3)  # what is waited for is that nothing happens
+    assert len(ticks.read_text()) == before
+
+
+def test_a_frame_too_many_from_a_checkpoint_costs_that_checkpoint_alone(box: Sandbox) -> None:
+    code = """
+import os, sys
+generation = sys.modules['executor_image.runner.generation']
+frames, original, me = generation.frames, generation._fork_child, os.getpid()
+def fork_child():
+    if os.getpid() == me: return original()
+    frame = sys._getframe(1)
+    forked = frames.pack(frames.FORKED, frames.FORKED_BODY.pack(frame.f_locals['number'], -1, 1))
+    frame.f_locals['self']._channel._sock.sendall(forked + frames.pack(frames.STDOUT, b'x'))
+    while True: pass
+generation._fork_child = fork_child
+"""
+    with box.fork() as other:
+        other.run_code("precious = 1")
+        box.run_code(code)
+        box.run_code("1")
+        with pytest.raises(CheckpointError):
+            box.rollback(2)
+        assert other.run_code("precious").value == 1
+
+
+NATIVE = """
+import os
+warden = min(int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) > 1
+             and b'launcher' in open(f'/proc/{p}/cmdline', 'rb').read())
+"""
+
+
+def test_a_branch_that_kills_the_warden_ends_the_container_and_not_only_itself(box: Sandbox, config: Config) -> None:
+    """It cannot be stopped any more but by the end of all."""
+    branch = box.fork()
+    ended = branch.run_code(f"{NATIVE}os.kill(warden, 9)\nwhile True: pass", timeout=DEADLINE)
+    assert (ended.status, ended.state) == (Status.DIED, State.LOST)
+    branch.close()
+    eventually(lambda: not mine(config), "the container goes on, and the code in it")
+    with pytest.raises(SandboxDied):
+        box.run_code("1")
+    box.reset()
+    assert box.run_code("1").ok
+
+
+def test_a_stopped_warden_is_noticed_while_nobody_asks_for_anything(box: Sandbox, config: Config) -> None:
+    box.run_code(f"{NATIVE}import signal; os.kill(warden, signal.SIGSTOP)")
+    eventually(lambda: not mine(config), "the container goes on without a watch")
 
 
 def test_what_is_let_go_is_gone(box: Sandbox, config: Config) -> None:

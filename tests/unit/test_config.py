@@ -89,8 +89,9 @@ def test_every_setting_can_come_from_the_environment(field: str) -> None:
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Limits)])
 def test_every_limit_can_come_from_the_environment(field: str) -> None:
     default = getattr(Limits(), field)
-    value = "128m" if field in ("memory", "disk") else "64"
-    value = "2m" if field == "output" else value
+    value = {"memory": "128m", "disk": "128m", "output": "2m", "checkpoints": "16", "checkpoint_memory": "0.25"}.get(
+        field, "64"
+    )
     config = Config.load(None, {f"CELLBLOCK_LIMITS_{field.upper()}": value})
     assert getattr(config.limits, field) == type(default)(value)
 
@@ -120,6 +121,17 @@ def test_every_limit_can_come_from_the_environment(field: str) -> None:
         ("[limits]\npids = nan", r"limits\.pids"),
         ("[limits]\npids = inf", r"limits\.pids"),
         ("[limits]\npids = 64.9", r"limits\.pids"),
+        ("[limits]\ncheckpoints = 0", r"limits\.checkpoints is 0; it must be between 1 and 32"),
+        ("[limits]\ncheckpoints = 33", r"limits\.checkpoints is 33"),
+        ("[limits]\ncheckpoints = 1.5", r"limits\.checkpoints must be a number, whole"),
+        ("[limits]\ncheckpoints = true", r"limits\.checkpoints must be a number"),
+        ("[limits]\ncheckpoint_memory = -0.1", r"limits\.checkpoint_memory is -0\.1; it must be between 0 and 1"),
+        ("[limits]\ncheckpoint_memory = 1.01", r"limits\.checkpoint_memory is 1\.01"),
+        ("[limits]\ncheckpoint_memory = nan", r"limits\.checkpoint_memory is nan"),
+        ("[limits]\ncheckpoint_memory = '1g'", r"limits\.checkpoint_memory must be a number"),
+        ("[limits]\ncheckpoint_files = '1025g'", r"limits\.checkpoint_files is"),
+        ("[limits]\ncheckpoint_files = '-1'", "is not a size"),
+        ("[limits]\ncheckpoint_files = 0.5", r"limits\.checkpoint_files must be text"),
         ("timeout = 1" + "0" * 400, "timeout"),
         ("timeout = ", "settings file"),
     ],
@@ -161,7 +173,13 @@ def test_a_file_that_cannot_be_read_is_named(toml: Path, content: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "limits", [{"memory": "64m"}, {"cpus": 0.01}, {"pids": 24}, {"output": "1k"}, {"output": "64m"}, {"inodes": 16}]
+    "limits",
+    [
+        *({"memory": "64m"}, {"cpus": 0.01}, {"pids": 24}, {"output": "1k"}, {"output": "64m"}, {"inodes": 16}),
+        *({"checkpoints": 1}, {"checkpoints": 32}, {"checkpoint_memory": 0}, {"checkpoint_memory": 1}),
+        *({"checkpoint_files": "0"}, {"checkpoint_files": "1024g"}),
+    ],
+    ids=str,
 )
 def test_limits_at_their_edges_are_legal(limits: dict[str, Any]) -> None:
     assert Config(limits=Limits(**limits))

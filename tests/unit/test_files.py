@@ -20,12 +20,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "workspace"
     folder.mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
-    monkeypatch.setattr(files, "WORKSPACE", str(folder))
+    monkeypatch.chdir(folder)  # where ask() looks
     return folder
 
 
 def ask(data: bytes = b"", **request: Any) -> pb.FileReply:
-    return pb.FileReply.FromString(files.handle(json.dumps(request).encode() + b"\0" + data))
+    return pb.FileReply.FromString(files.handle(os.getcwd(), json.dumps(request).encode() + b"\0" + data))
 
 
 def read(path: str, offset: int = 0, length: int = 100) -> pb.FileReply:
@@ -114,6 +114,17 @@ def test_links_are_never_followed(workspace: Path) -> None:
     assert listed() == []
 
 
+def test_a_request_is_about_the_root_it_is_given_wherever_the_process_is(workspace: Path) -> None:
+    branch = workspace.parent / "branch"
+    branch.mkdir()
+    write("shared", b"first")
+    assert files.handle(str(branch), b'{"op": "write", "path": "mine", "append": false}\0x') == b""
+    assert os.listdir(branch) == ["mine"]
+    assert listed() == [(b"shared", 5)]
+    gone = pb.FileReply.FromString(files.handle(str(workspace / "nothing"), b'{"op": "list"}'))
+    assert gone.error == b"No such file or directory"
+
+
 def test_what_is_no_regular_file_is_refused_without_waiting(workspace: Path) -> None:
     os.mkfifo(workspace / "fifo")
     (workspace / "folder").mkdir()
@@ -159,7 +170,7 @@ def test_a_list_of_long_names_still_fits_into_its_frame(workspace: Path) -> None
     folder.mkdir(parents=True)
     for i in range(3500):
         (folder / (f"{i:05}" + "n" * 245)).touch()
-    assert len(files.handle(b'{"op": "list"}')) <= MAX_OUTCOME
+    assert len(files.handle(str(workspace), b'{"op": "list"}')) <= MAX_OUTCOME
 
 
 def test_a_deep_tree_is_listed_without_a_deep_recursion(workspace: Path) -> None:
@@ -179,7 +190,7 @@ def test_a_deep_tree_is_listed_without_a_deep_recursion(workspace: Path) -> None
     "path", ["x", "nothing/x", "x" * 300, "x" * 300 + "/y", "a/" + "x" * 300 + "/y", "../x", "folder"]
 )
 def test_no_descriptor_is_left_open_whatever_happened(path: str) -> None:
-    os.mkdir(os.path.join(files.WORKSPACE, "folder"))
+    os.mkdir("folder")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         read(path)

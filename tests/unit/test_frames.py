@@ -1,17 +1,37 @@
-"""Frames between the supervisor and a runner: cut anywhere, whole again; nothing illegal and nothing unbounded."""
+"""Frames between the supervisor and another process: cut anywhere, whole again; nothing illegal or unbounded."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import json
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor_image.frames import FROM_RUNNER, HEADER, TO_RUNNER, FrameReader, FrameViolation, Legal, pack
+from executor_image import frames
+from executor_image.frames import (
+    FROM_RUNNER,
+    FROM_WARDEN,
+    HEADER,
+    TO_RUNNER,
+    TO_WARDEN,
+    FrameReader,
+    FrameViolation,
+    Legal,
+    pack,
+)
+from executor_image.supervisor import container as supervisor_container
+from orchestrator.sandbox import lockdown
 
 LEGAL = {1: (0, 0), 2: (1, 5), 3: (0, 300)}  # smallest and largest body of each type
-TABLES = pytest.mark.parametrize("table", [FROM_RUNNER, TO_RUNNER], ids=["from runner", "to runner"])
+DIRECTIONS = {
+    "from runner": FROM_RUNNER,
+    "to runner": TO_RUNNER,
+    "from warden": FROM_WARDEN,
+    "to warden": TO_WARDEN,
+}
+TABLES = pytest.mark.parametrize("table", DIRECTIONS.values(), ids=DIRECTIONS)
 few = settings(deadline=None, max_examples=60)
 
 
@@ -69,7 +89,54 @@ def test_every_type_that_is_not_listed_is_a_violation(table: Legal) -> None:
 
 
 def test_a_type_is_legal_in_one_direction_only() -> None:
-    assert not set(FROM_RUNNER) & set(TO_RUNNER)
+    for one, other in combinations(DIRECTIONS.values(), 2):
+        assert not set(one) & set(other)
+
+
+def test_every_type_there_is_has_its_bounds_in_one_table() -> None:
+    listed = [kind for table in DIRECTIONS.values() for kind in table]
+    other = ("FORK_", "MAX_", "OUTCOME_", "NONCE_")
+    named = {n: v for n, v in vars(frames).items() if n.isupper() and type(v) is int and not n.startswith(other)}
+    assert sorted(listed) == sorted(named.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "shortest", "longest"),
+    [
+        (frames.FORK, 5, 5),
+        (frames.WAKE, 4, 4),
+        (frames.MEASURE, 0, 0),
+        (frames.INTERRUPT, 8, 8),
+        (frames.READY, 0, 0),
+        (frames.FORKED, 9, 9),
+        (frames.WOKEN, 1, 1 + frames.MAX_REASON),
+        (frames.MEASURED, 8, 8),
+        (frames.SIGNAL, 5, 5),
+        (frames.SWEEP, 0, frames.MAX_SWEEP),
+        (frames.REMOVE, 4, 4),
+        (frames.SWEPT, 8, 8),
+        (frames.REMOVED, 4, 4),
+    ],
+)
+def test_what_is_said_of_states_has_these_bounds(kind: int, shortest: int, longest: int) -> None:
+    (bounds,) = [table[kind] for table in DIRECTIONS.values() if kind in table]
+    assert bounds == (shortest, longest)
+
+
+@few
+@given(number=st.integers(0, 2**32 - 1), pid=st.integers(-(2**31), 2**31 - 1), flag=st.booleans())
+def test_reports_and_commands_about_processes_hold_what_was_put_in(number: int, pid: int, flag: bool) -> None:
+    forked = frames.FORKED_BODY.pack(number, pid, flag)
+    assert frames.FORKED_BODY.unpack(forked) == (number, pid, flag)
+    assert frames.FORK_BODY.unpack(frames.FORK_BODY.pack(number, flag)) == (number, flag)
+    assert frames.SIGNAL_BODY.unpack(frames.SIGNAL_BODY.pack(pid, 64 * flag)) == (pid, 64 * flag)
+    assert frames.SWEPT_BODY.unpack(frames.SWEPT_BODY.pack(number, 0)) == (number, 0)
+
+
+def test_the_warden_takes_the_pids_of_every_process_that_there_can_be() -> None:
+    pids = [2**22 - 1] * (lockdown.STATES + supervisor_container.MAX_BRANCHES)  # kernel.pid_max at its largest
+    body = json.dumps({"keep": pids, "stopped": pids, "spare": pids}).encode()
+    assert len(body) <= frames.MAX_SWEEP
 
 
 def test_frames_before_a_violation_are_still_delivered() -> None:

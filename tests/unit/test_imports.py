@@ -47,7 +47,7 @@ def check(source: str, *rules: str) -> None:
 
 def run(source: str, *rules: str) -> dict[str, Any]:
     """As user code under a guard, without the check of the source before it."""
-    Guard(Allowlist(rules)).install()
+    Guard(Allowlist(rules), lambda: None).install()
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(source, "<execution 1>", "exec", dont_inherit=True), namespace)
     return namespace
@@ -218,7 +218,7 @@ def test_a_rule_for_a_submodule_alone_lets_it_be_imported(source: str) -> None:
 
 @pytest.mark.usefixtures("packages")
 def test_the_guard_is_put_back_where_user_code_removed_it() -> None:
-    guard = Guard(Allowlist([]))
+    guard = Guard(Allowlist([]), lambda: None)
     guard.install()
     sys.meta_path.remove(guard)
     builtins.__import__ = importlib.__import__
@@ -231,8 +231,41 @@ def test_the_guard_is_put_back_where_user_code_removed_it() -> None:
 
 @pytest.mark.usefixtures("packages")
 def test_code_that_is_not_the_users_is_not_held_to_the_list() -> None:
-    Guard(Allowlist([])).install()
+    Guard(Allowlist([]), lambda: None).install()
     assert importlib.import_module("cby").OTHER == 4
     import cbx.part  # type: ignore[import-not-found]  # this test is no user code
 
     assert cbx.part.PART == 2
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize(
+    "source",
+    ["import cby", "from cby import OTHER", "import cbx.deep.leaf", "__import__('cby')", "import importlib"],
+)
+def test_each_import_is_told_before_the_code_can_use_it(source: str) -> None:
+    heard: list[set[str]] = []
+    guard = Guard(Allowlist(["*"]), lambda: heard.append({n for n in sys.modules if n.startswith("cb")}))
+    guard.install()
+    exec(compile(f"{source}\nheard_by_now = len(heard)", "<execution 1>", "exec"), namespace := {"heard": heard})
+    assert namespace["heard_by_now"] >= 1
+    assert heard[-1] == {n for n in sys.modules if n.startswith("cb")}
+
+
+@pytest.mark.usefixtures("packages")
+def test_an_import_that_is_denied_or_fails_is_not_told() -> None:
+    heard: list[str] = []
+    Guard(Allowlist(["cbx"]), lambda: heard.append("told")).install()
+    for source in ("import cby", "import nothing_like_it"):
+        with pytest.raises(ImportError):
+            exec(compile(source, "<execution 1>", "exec"), {})
+    assert heard == []
+
+
+@pytest.mark.usefixtures("packages")
+def test_a_module_that_a_library_imports_inside_a_function_is_told_too() -> None:
+    heard: list[bool] = []
+    Guard(Allowlist(["cbx"]), lambda: heard.append("cbx.deep.leaf" in sys.modules)).install()
+    exec(compile("import cbx\nbefore = len(heard)\ncbx.late()", "<execution 1>", "exec"), space := {"heard": heard})
+    assert not any(heard[: space["before"]])
+    assert heard[-1]

@@ -40,6 +40,7 @@ def good() -> pb.Ready:
         writable_mounts=[
             pb.Mount(path="/workspace", options=SAFE),
             pb.Mount(path="/tmp", options=SAFE),
+            pb.Mount(path="/branches", options=SAFE),
             pb.Mount(path="/run/s", options="rw,relatime"),
             pb.Mount(path="/dev/pts", options="rw,nosuid,noexec"),
             pb.Mount(path="/dev/mqueue", options="rw,nosuid,nodev,noexec"),
@@ -93,6 +94,11 @@ FAULTS: list[tuple[str, Callable[[pb.Ready], object]]] = [
     (LAYERS[6], options(0, "rw,nosuid,nodev")),
     (LAYERS[6], options(0, "rw,noexec,nodev")),
     (LAYERS[6], options(1, "rw,noexec,nosuid")),
+    (LAYERS[6], options(2, "rw,nosuid,nodev")),
+    (LAYERS[6], options(2, "rw,noexec,nodev")),
+    (LAYERS[6], options(2, "rw,noexec,nosuid")),
+    (LAYERS[6], mount("/branches/1", SAFE)),
+    (LAYERS[6], mount("/branchesx", SAFE)),
     (LAYERS[6], options(1, "rw,xnoexec,nosuid,nodev")),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor_image.launcher import __main__ as launcher
 from orchestrator.config import Limits
 from orchestrator.sandbox.lockdown import (
+    BRANCHES_FACTOR,
     MASKED_PATHS,
     READONLY_PATHS,
+    STATES,
     Owner,
     Session,
     create_body,
@@ -39,7 +43,7 @@ GOLDEN: dict[str, Any] = {
     "Image": "sha256:abc",
     "Cmd": [
         *("--supervisor-uid=1000", "--runner-uid=200007", "--memory=536870912", "--disk=67108864"),
-        *("--pids=64", "--lease=60.0", "--lifetime=86400.0"),
+        *("--pids=128", "--states=64", "--lease=60.0", "--lifetime=86400.0"),
     ],
     "User": "0:0",
     "Hostname": "sandbox",
@@ -71,6 +75,7 @@ GOLDEN: dict[str, Any] = {
         "ReadonlyRootfs": True,
         "Tmpfs": {
             "/workspace": ("rw,noexec,nosuid,nodev,size=67108864,nr_inodes=4096,uid=200007,gid=200007,mode=0700"),
+            "/branches": "rw,noexec,nosuid,nodev,size=268435456,nr_inodes=16384,uid=200007,gid=200007,mode=0700",
             "/tmp": "rw,noexec,nosuid,nodev,size=16777216,nr_inodes=1024,uid=200007,gid=200007,mode=0700",
         },
         "Mounts": [
@@ -88,7 +93,7 @@ GOLDEN: dict[str, Any] = {
         "MemorySwap": 512 << 20,
         "NanoCpus": 1_000_000_000,
         "CpuShares": 128,
-        "PidsLimit": 64,
+        "PidsLimit": 128,
         "OomScoreAdj": 100,
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -154,7 +159,8 @@ def test_no_session_and_no_limits_change_a_restriction(session: Session, given_l
     of_limits = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "Ulimits/1/")
     allowed = (*of_a_session, *(f"/HostConfig/{name}" for name in of_limits))
     assert {path for path in changed if not path.startswith(allowed)} == set()
-    for options in (body["/HostConfig/Tmpfs//workspace"], body["/HostConfig/Tmpfs//tmp"]):
+    for place in ("/workspace", "/branches", "/tmp"):
+        options = body[f"/HostConfig/Tmpfs/{place}"]
         assert options.startswith("rw,noexec,nosuid,nodev,size=")
         assert f"uid={session.runner_uid},gid={session.runner_uid},mode=0700" in options
 
@@ -191,8 +197,38 @@ def test_a_user_id_is_the_only_thing_that_two_sessions_users_share_not() -> None
     assert {path for path in one if one[path] != two[path]} == {
         "/Cmd/1",
         "/HostConfig/Tmpfs//workspace",
+        "/HostConfig/Tmpfs//branches",
         "/HostConfig/Tmpfs//tmp",
     }
+
+
+@settings(deadline=None, max_examples=30)
+@given(limits)
+def test_what_holds_states_takes_no_process_from_user_code(given_limits: Limits) -> None:
+    body = create_body(SESSION, given_limits)
+    assert body["HostConfig"]["PidsLimit"] == given_limits.pids + STATES
+    assert f"--pids={given_limits.pids + STATES}" in body["Cmd"]
+    stage = launcher.parse(body["Cmd"])
+    assert (stage.pids, stage.states) == (given_limits.pids + STATES, STATES)
+    assert (stage.supervisor_uid, stage.runner_uid) == (SESSION.supervisor_uid, SESSION.runner_uid)
+    assert (stage.lease, stage.lifetime) == (SESSION.lease, SESSION.lifetime)
+
+
+@pytest.mark.parametrize(("pids", "of_user_code"), [(24, 4), (25, 5), (64, 44), (1000, 980)])
+def test_user_code_may_have_the_processes_that_the_supervisor_does_not_need(pids: int, of_user_code: int) -> None:
+    stage = launcher.parse(create_body(SESSION, Limits(pids=pids))["Cmd"])
+    child = os.fork()
+    if child == 0:  # what is set cannot be raised again
+        launcher.limit_runner(stage)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        os._exit(0 if (soft, hard) == (of_user_code + STATES,) * 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_branches_have_room_for_several_workspaces() -> None:
+    tmpfs = create_body(SESSION, Limits(disk="1m", inodes=100))["HostConfig"]["Tmpfs"]
+    assert "size=1048576,nr_inodes=100," in tmpfs["/workspace"]
+    assert f"size={BRANCHES_FACTOR << 20},nr_inodes={BRANCHES_FACTOR * 100}," in tmpfs["/branches"]
 
 
 # -------------------------------------------------------------------------------------------------------- owners

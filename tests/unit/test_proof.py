@@ -11,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor_image import frames
-from executor_image.runner import files as runner_files
+from executor_image.launcher import __main__ as launcher
+from executor_image.launcher import warden
 from executor_image.runner import values as runner_values
+from executor_image.runner import workspace
+from executor_image.supervisor import container as supervisor_container
+from executor_image.supervisor import executing, outbox, server
 from executor_image.supervisor import execution as supervisor_execution
-from executor_image.supervisor import outbox, server
 from executor_image.supervisor import session as supervisor_session
+from executor_image.supervisor import states as supervisor_states
 from orchestrator import config, events, policy
-from orchestrator.sandbox import calls, channel, execution, files, isolation, lockdown, sandbox, session, values
+from orchestrator.sandbox import calls, channel, execution, files, isolation, lockdown, sandbox, session, state, values
 
 MESSAGE_OVERHEAD = 4 << 10  # tags, lengths, numbers, a reason
 
@@ -54,6 +58,8 @@ def test_a_proof_is_of_its_token_its_label_and_each_nonce() -> None:
         (session.MAX_OUTCOME, frames.MAX_OUTCOME),
         (session.MAX_FILE_ENTRIES, frames.MAX_FILES),
         (session.MAX_OUTPUT_TEXT, outbox.MAX_MESSAGE_TEXT),
+        (session.MAX_REASON, frames.MAX_REASON),
+        (state.MAX_NAME, supervisor_states.MAX_NAME),
         (files.PIECE, frames.MAX_FILE_PIECE),
         (values.MAX_BYTES, frames.MAX_VALUE),
         (values.MAX_DEPTH, runner_values.MAX_DEPTH),
@@ -69,8 +75,34 @@ def test_what_both_sides_repeat_agrees(host: object, container: object) -> None:
     assert host == container
 
 
-def test_the_workspace_is_a_place_that_may_be_written() -> None:
-    assert runner_files.WORKSPACE in isolation.WRITABLE_TMPFS
+def test_workspaces_are_places_that_may_be_written_and_everybody_means_the_same() -> None:
+    assert {workspace.WORKSPACE, workspace.BRANCHES} <= isolation.WRITABLE_TMPFS
+    assert launcher.WORKSPACE == launcher.RUNNER_ENV["HOME"] == workspace.WORKSPACE
+    assert warden.BRANCHES == workspace.BRANCHES
+
+
+def test_the_host_waits_for_a_state_request_longer_than_the_executor_does() -> None:
+    forking = supervisor_session.FORK_DEADLINE  # a fork that is under way is waited for first
+    assert forking + supervisor_states.STATE_DEADLINE <= state.STATE_DEADLINE
+
+
+def test_every_checkpoint_that_is_kept_can_be_listed() -> None:
+    assert lockdown.STATES < session.MAX_CHECKPOINTS
+    most = config.Limits(checkpoints=32).checkpoints + supervisor_container.MAX_PINNED
+    assert most <= session.MAX_CHECKPOINTS
+    info = pb.CheckpointInfo(
+        number=2**32 - 1,
+        name=bytes(state.MAX_NAME),
+        execution=2**64 - 1,
+        has_parent=True,
+        parent=2**64 - 1,
+        age_seconds=1e9,
+        memory_bytes=2**64 - 1,
+        has_files=True,
+        current=True,
+    )
+    reply = pb.StateReply(checkpoints=[info] * session.MAX_CHECKPOINTS, files_reason=bytes(session.MAX_REASON))
+    assert reply.ByteSize() + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
 
 
 def test_the_host_has_a_word_for_every_status_state_and_stream_of_the_wire() -> None:
@@ -79,7 +111,7 @@ def test_the_host_has_a_word_for_every_status_state_and_stream_of_the_wire() -> 
 
     assert set(execution._STATUS) == said(pb.Finished.Status)
     assert set(execution._STATE) == said(pb.Finished.State)
-    assert set(execution._STREAMS) == said(pb.Output.Stream) == set(supervisor_session._STREAM.values())
+    assert set(execution._STREAMS) == said(pb.Output.Stream) == set(executing._STREAM.values())
     assert set(execution._STATUS.values()) == set(events.Status)
     assert set(execution._STATE.values()) == set(events.State)
     assert set(calls._KINDS.values()) == said(pb.Parameter.Kind)
@@ -87,12 +119,12 @@ def test_the_host_has_a_word_for_every_status_state_and_stream_of_the_wire() -> 
 
 def test_the_supervisor_has_a_status_for_every_outcome_of_a_runner() -> None:
     outcomes = {value for name, value in vars(frames).items() if name.startswith("OUTCOME_")}
-    assert set(supervisor_session._STATUS) == outcomes
+    assert set(executing._STATUS) == outcomes
 
 
 def test_every_largest_message_of_an_executor_fits_through_grpc() -> None:
     largest = [
-        frames.FROM_RUNNER[frames.RESULT][1],  # with a final answer beside it only if both fit; see session._finish
+        frames.FROM_RUNNER[frames.RESULT][1],  # with a final answer beside it only if both fit; see Executing._finish
         frames.FROM_RUNNER[frames.FINAL][1],
         frames.FROM_RUNNER[frames.TOOL_CALL][1],
         frames.FROM_RUNNER[frames.FILE_REPLY][1],

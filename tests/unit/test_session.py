@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from executor_api.v1 import executor_pb2 as pb
@@ -19,6 +21,8 @@ OUT, ERR = pb.Output.STREAM_STDOUT, pb.Output.STREAM_STDERR
 
 
 def in_phase(phase: Phase, cap: int = CAP) -> Session:
+    if phase is Phase.ATTACHING:
+        return Session(cap, phase, execution=7)
     session = Session(cap)
     if phase is Phase.HELLO:
         return session
@@ -30,6 +34,8 @@ def in_phase(phase: Phase, cap: int = CAP) -> Session:
         session.begin_execution()
     elif phase is Phase.FILES:
         session.begin_file_request()
+    elif phase is Phase.STATES:
+        session.begin_state_request()
     return session
 
 
@@ -45,9 +51,13 @@ def call(number: int = 1, execution: int = 1, name: bytes = b"tool") -> pb.Execu
     return pb.ExecutorMessage(tool_call=pb.ToolCall(id=execution, call=number, name=name))
 
 
-def finished(execution: int = 1, status: int = 1, state: int = 1, outcome: bytes = b"") -> pb.ExecutorMessage:
-    end = pb.Finished(id=execution, status=status, state=state, outcome=outcome)  # type: ignore[arg-type]
+def finished(execution: int = 1, status: int = 1, state: int = 1, **fields: Any) -> pb.ExecutorMessage:
+    end = pb.Finished(id=execution, status=status, state=state, **fields)  # type: ignore[arg-type]
     return pb.ExecutorMessage(finished=end)
+
+
+def state_reply(**fields: Any) -> pb.ExecutorMessage:
+    return pb.ExecutorMessage(state_reply=pb.StateReply(**fields))
 
 
 MESSAGES = {
@@ -57,6 +67,8 @@ MESSAGES = {
     "tool_call": call(),
     "finished": finished(),
     "file_reply": pb.ExecutorMessage(file_reply=pb.FileReply()),
+    "state_reply": state_reply(),
+    "attached": pb.ExecutorMessage(attached=pb.Attached()),
     "nothing": pb.ExecutorMessage(),
 }
 
@@ -71,6 +83,19 @@ def refused(session: Session, message: pb.ExecutorMessage, match: str | None = N
 def test_every_kind_of_message_is_tried_here_and_has_its_place_in_the_table() -> None:
     names = {field.name for field in KINDS}
     assert names == set(MESSAGES) - {"nothing"} == {kind for _, kind in LEGAL}
+
+
+def test_this_is_the_whole_table() -> None:
+    assert LEGAL == {
+        (Phase.HELLO, "challenge"): Phase.OPENING,
+        (Phase.OPENING, "ready"): Phase.IDLE,
+        (Phase.EXECUTING, "output"): Phase.EXECUTING,
+        (Phase.EXECUTING, "tool_call"): Phase.EXECUTING,
+        (Phase.EXECUTING, "finished"): Phase.IDLE,
+        (Phase.FILES, "file_reply"): Phase.IDLE,
+        (Phase.STATES, "state_reply"): Phase.IDLE,
+        (Phase.ATTACHING, "attached"): Phase.IDLE,
+    }
 
 
 @pytest.mark.parametrize(("phase", "kind"), sorted(LEGAL, key=str))
@@ -88,19 +113,37 @@ def test_a_message_that_is_not_in_the_table_is_a_violation(phase: Phase, kind: s
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.IDLE])
 def test_the_host_itself_begins_only_when_idle(phase: Phase) -> None:
     session = in_phase(phase)
-    for begin in (session.begin_execution, session.begin_file_request):
+    for begin in (session.begin_execution, session.begin_file_request, session.begin_state_request):
         with pytest.raises(RuntimeError, match="may not begin"):
             begin()
     assert session.phase is phase
 
 
-def test_executions_count_up_from_one_and_file_requests_do_not_count() -> None:
+def test_executions_count_up_from_one_and_other_requests_do_not_count() -> None:
     session = in_phase(Phase.IDLE)
     for number in (1, 2, 3):
         assert session.begin_execution() == number
         session.receive(finished(number))
         session.begin_file_request()
         session.receive(MESSAGES["file_reply"])
+        session.begin_state_request()
+        session.receive(MESSAGES["state_reply"])
+
+
+def test_a_branch_counts_on_from_the_execution_of_its_state() -> None:
+    session = in_phase(Phase.ATTACHING)
+    session.receive(MESSAGES["attached"])
+    assert session.begin_execution() == 8
+    refused(session, finished(7), "spoke of execution")
+    assert session.receive(finished(8)) == "finished"
+
+
+def test_going_back_does_not_count_back() -> None:
+    session = executing()
+    session.receive(finished())
+    session.begin_state_request()
+    session.receive(state_reply(checkpoints=[pb.CheckpointInfo(execution=0)]))
+    assert session.begin_execution() == 2
 
 
 @pytest.mark.parametrize("message", [output(execution=2), call(execution=0), finished(execution=2)])
@@ -189,6 +232,38 @@ def test_a_list_of_files_has_a_bound() -> None:
     assert in_phase(Phase.FILES).receive(pb.ExecutorMessage(file_reply=full)) == "file_reply"
     full.entries.add().CopyFrom(entry)
     refused(in_phase(Phase.FILES), pb.ExecutorMessage(file_reply=full), "more files")
+
+
+def test_a_list_of_checkpoints_has_a_bound() -> None:
+    full = [pb.CheckpointInfo(number=1)] * module.MAX_CHECKPOINTS
+    assert in_phase(Phase.STATES).receive(state_reply(checkpoints=full)) == "state_reply"
+    refused(in_phase(Phase.STATES), state_reply(checkpoints=[*full, pb.CheckpointInfo()]), "about states")
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [(Phase.STATES, state_reply), (Phase.EXECUTING, finished)],
+    ids=["of going back", "of an execution"],
+)
+def test_why_files_were_kept_has_a_bound(phase: Phase, message: Callable[..., pb.ExecutorMessage]) -> None:
+    assert in_phase(phase).receive(message(files_reason=bytes(module.MAX_REASON)))
+    refused(in_phase(phase), message(files_reason=bytes(module.MAX_REASON + 1)), "illegal")
+
+
+@pytest.mark.parametrize("restored_to", [0, 1, 2])
+def test_an_execution_goes_back_to_one_that_has_been(restored_to: int) -> None:
+    session = executing()
+    session.receive(finished())
+    session.begin_execution()
+    assert session.receive(finished(2, status=7, state=2, restored_to=restored_to)) == "finished"
+
+
+@pytest.mark.parametrize("restored_to", [3, 1 << 63, (1 << 64) - 1])
+def test_an_execution_that_goes_back_to_one_that_has_not_been_is_illegal(restored_to: int) -> None:
+    session = executing()
+    session.receive(finished())
+    session.begin_execution()
+    refused(session, finished(2, status=7, state=2, restored_to=restored_to), "illegal end")
 
 
 @settings(deadline=None, max_examples=150)
