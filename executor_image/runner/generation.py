@@ -146,6 +146,7 @@ class Generation:
         self._copying = False
         if pid is None:
             os.close(ours)
+            os.setpgid(0, 0)  # kill(0, ...) of user code is for what it has started
             # Waits here: each further line would copy pages of a copy that may never be needed.
             if not theirs.recv(1, socket.MSG_PEEK):
                 os._exit(0)

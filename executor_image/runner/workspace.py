@@ -119,9 +119,9 @@ class Workspace:
                 self._put_back(path, entry)
             self._settle()
         except OSError as error:
-            return f"a file cannot be written back: {error.strerror}"
+            return f"not every file could be written back: {error.strerror}"
         except Exception as error:  # noqa: BLE001 — see look
-            return f"the files cannot be written back: {type(error).__name__}"
+            return f"not every file could be written back: {type(error).__name__}"
         return ""
 
     def move(self, root: str) -> str:

@@ -144,11 +144,11 @@ class Container:
         Raises:
             PeerGone: the warden has ended.
         """
-        others = [b for b in self.branches if b is not of]
+        spare = [pid for b in self.branches if b is not of for pid in b.tree.known()]  # and the copies they make
         stopped = [pid for b in self.branches for pid in b.tree.stopped]
         keep = self._known() - set(stopped) - {self.warden.pid}
         try:
-            return not await self.warden.sweep(keep=keep, stopped=stopped, spare=[b.tree.head.pid for b in others])
+            return not await self.warden.sweep(keep=keep, stopped=stopped, spare=spare)
         except PeerGone:
             self.give_up()
             raise

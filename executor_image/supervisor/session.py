@@ -342,10 +342,11 @@ class Session:
             running.killed = True
             self._execution.after(2 * KILL_DEADLINE, self.give_up)
         try:
-            async with asyncio.timeout(KILL_DEADLINE), self._container.lock:
-                if self._container.has_strays(self) and not await self._container.sweep(self):
-                    self._container.give_up()
-                    return
+            async with asyncio.timeout(KILL_DEADLINE):
+                async with self._container.lock:
+                    if self._container.has_strays(self) and not await self._container.sweep(self):
+                        self._container.give_up()
+                        return
                 newest = self.tree.current is not None
                 woken = await self._go_back()
         except (TimeoutError, PeerGone):

@@ -9,20 +9,25 @@ import asyncio
 import os
 import socket
 import time
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from executor_api.v1 import executor_pb2 as pb
 
+from executor_image import frames
 from executor_image.supervisor.container import MAX_BRANCHES, MAX_PINNED, Container
 from executor_image.supervisor.peer import Peer, PeerGone
 from executor_image.supervisor.tree import Checkpoint, ForkTree
 
 MAX_NAME = 200  # bytes
 STATE_DEADLINE = 15.0  # seconds for one request; a fork of a few GiB takes a tenth of one, files of 64 MiB another
+BIRTH_DEADLINE = 3.0  # seconds for the first process of a branch: other branches' kills may have to wait for that
 MEASURE_SECONDS = 1.0  # for one checkpoint to say what it holds
 THREADS = "threads of the code are alive, and they cannot be copied: let them end, or go back to a state without them"
 
 FULL = "there is too little memory, or there are too few processes or descriptors left"
+
+Answer = TypeVar("Answer")
 
 
 class Refused(Exception):
@@ -105,6 +110,8 @@ class States:
         if name and self._require_current().pinned:
             await self._home.fork_now()  # two names for one state are two checkpoints
         made = self._require_current()
+        if name and made.pinned:
+            raise Refused(FULL)
         made.pinned, made.name = True, made.name or name
         return pb.StateReply(checkpoints=[self._info(made)])
 
@@ -160,9 +167,8 @@ class States:
     # -------------------------------------------------------------------------------------------------- going back
 
     async def _rollback(self, checkpoint: Checkpoint) -> pb.StateReply:
-        async with self._container.lock:
-            info = self._info(checkpoint)
-            woken = await self._tree.promote(checkpoint)
+        info = self._info(checkpoint)
+        woken = await self._tree.promote(checkpoint)
         info.current = True
         return pb.StateReply(checkpoints=[info], files_restored=woken.files_restored, files_reason=woken.reason)
 
@@ -174,17 +180,16 @@ class States:
         if source is None and self._home.has_threads():
             raise Refused(THREADS)
         at = source or self._tree
-        async with self._container.lock:  # nobody sweeps while there is a process that is in no tree
+        # While there is a process that is in no tree, nobody sweeps; and nobody waits long for one that is hostile.
+        async with self._container.lock, asyncio.timeout(BIRTH_DEADLINE):
             head, pipes = await self._born(source)
             number, secret = self._container.new_secret()
             branch = self._home.adopt(number, head, pipes)
-            try:
-                woken = await branch.tree.wake(number)
-                if not woken.files_restored:
-                    raise Refused(f"the workspace cannot be copied: {woken.reason.decode('utf-8', 'replace')}")
-            except BaseException:
-                branch.close()
-                raise
+            await closing(branch, head.ask(frames.MEASURE, b"", frames.MEASURED))  # its pid is known by that
+        woken = await closing(branch, branch.tree.wake(number, at.execution))
+        if not woken.files_restored:
+            branch.close()
+            raise Refused(f"the workspace cannot be copied: {woken.reason.decode('utf-8', 'replace')}")
         branch.tree.execution, branch.tree.origin = at.execution, at.origin
         branch.begin()
         return pb.StateReply(forked=pb.Forked(branch=number, secret=secret, execution=at.execution))
@@ -207,3 +212,12 @@ class States:
             os.close(out[1])
             os.close(err[1])
         return head, (out[0], err[0])
+
+
+async def closing(branch: Home, answer: Awaitable[Answer]) -> Answer:
+    """The answer; if there is none, the branch is closed."""
+    try:
+        return await answer
+    except BaseException:
+        branch.close()
+        raise

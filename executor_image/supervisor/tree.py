@@ -191,10 +191,14 @@ class ForkTree:
         self.current = made
 
     def _watch(self, checkpoint: Checkpoint) -> None:
-        checkpoint.peer.listen(lambda peer, *_: self._on_checkpoint_closed(peer), self._on_checkpoint_closed)
+        checkpoint.peer.listen(self._on_checkpoint_frame, self._on_checkpoint_closed)
+
+    def _on_checkpoint_frame(self, peer: Peer, kind: int, body: bytes) -> None:
+        if kind != frames.MEASURED:  # which may come later than anybody waits for it
+            self._on_checkpoint_closed(peer)
 
     def _on_checkpoint_closed(self, peer: Peer, _reason: str = "") -> None:
-        """It has died, as one that user code killed does, or says what it was not asked."""
+        """It has died, as one that user code killed does, or it said what it was not asked."""
         for checkpoint in [c for c in self.checkpoints if c.peer is peer]:
             self.drop(checkpoint)
 
@@ -238,7 +242,8 @@ class ForkTree:
         The head of before is killed, unless it is dead. If no copy can be made there is one checkpoint less.
 
         Raises:
-            PeerGone: the checkpoint's process does not answer; nothing has changed.
+            PeerGone: the checkpoint's process does not answer. The present state is the same still; if the head has
+                been killed already, ``current`` holds it.
         """
         peer = checkpoint.peer
         self._wake_up(peer)
@@ -251,9 +256,9 @@ class ForkTree:
             self.checkpoints.append(checkpoint)
         elif not copy and checkpoint in self.checkpoints:
             self.checkpoints.remove(checkpoint)
-        self.execution, self.origin, self.current = checkpoint.execution, checkpoint.origin, None
         checkpoint.used_at = time.monotonic()
-        woken = await self.wake(0)
+        woken = await self.wake(0, checkpoint.execution)
+        self.execution, self.origin = checkpoint.execution, checkpoint.origin
         self.current = checkpoint if copy else None
         return woken
 
@@ -277,7 +282,9 @@ class ForkTree:
         answer = peer.expect(frames.FORKED)
         if not peer.send_fds(frames.FORK, frames.FORK_BODY.pack(number, kind), descriptors):
             raise PeerGone("the process takes no commands")
-        _, pid, has_files = frames.FORKED_BODY.unpack(await answer)
+        forked, pid, has_files = frames.FORKED_BODY.unpack(await answer)
+        if forked != number:
+            raise PeerGone("the process speaks of another fork")
         return pid, bool(has_files)
 
     def _replace_head(self, peer: Peer) -> None:
@@ -290,14 +297,16 @@ class ForkTree:
             self._retire(old)
         self._lead(peer)
 
-    async def wake(self, branch: int) -> Woken:
+    async def wake(self, branch: int, execution: int) -> Woken:
         """Has a head that was a copy take its workspace over: as it was, or, of a branch, in a place of its own.
+
+        ``execution`` is the one at whose end its state is.
 
         Raises:
             PeerGone: it does not answer.
         """
         body = await self.head.ask(frames.WAKE, frames.U32.pack(branch), frames.WOKEN)
-        return Woken(self.execution, bool(body[0]), body[1:])
+        return Woken(execution, bool(body[0]), body[1:])
 
     async def fork_branch(self, source: Checkpoint | None, sock: socket.socket, pipes: Sequence[int]) -> bool:
         """Has the head, or a checkpoint, make the first head of a branch. False if it cannot.

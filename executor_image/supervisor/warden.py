@@ -19,6 +19,7 @@ class Warden:
     def __init__(self, sock: socket.socket, pid: int, on_gone: Callable[[], None]) -> None:
         self.pid = pid
         self._peer = Peer(sock, pid, frames.FROM_WARDEN)
+        self._one_at_a_time = asyncio.Lock()
         self._peer.listen(lambda *_: None, lambda *_: on_gone())
 
     def signal(self, pid: int, number: int) -> None:
@@ -47,8 +48,12 @@ class Warden:
         await self._ask(frames.CHECK, b"", frames.CHECKED)
 
     async def _ask(self, kind: int, body: bytes, answer: int) -> bytes:
+        """Whoever asks may be cancelled; the answer to it must not be taken for that to the next."""
+        return await asyncio.shield(self._answered(kind, body, answer))
+
+    async def _answered(self, kind: int, body: bytes, answer: int) -> bytes:
         try:
-            async with asyncio.timeout(ANSWER_DEADLINE):
+            async with asyncio.timeout(ANSWER_DEADLINE), self._one_at_a_time:
                 return await self._peer.ask(kind, body, answer)
         except TimeoutError:
             raise PeerGone("the warden does not answer") from None

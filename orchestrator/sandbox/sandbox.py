@@ -175,7 +175,7 @@ class AsyncSandbox:
 
     async def _started(self) -> Link:
         self._require_open()
-        if self._lost:
+        if self._lost and not self._is_branch:
             raise SandboxDied("this sandbox's container is gone; reset() gives it a new one, with no variables")
         if self._link is None:
             if self._is_branch:
