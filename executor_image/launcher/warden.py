@@ -32,6 +32,7 @@ class Found:
 
     pid: int
     parent: int
+    stopped: bool = False
 
 
 def serve(channel: socket.socket) -> NoReturn:
@@ -53,7 +54,7 @@ def serve(channel: socket.socket) -> NoReturn:
 
 def send_signal(pid: int, number: int) -> None:
     """Signals one process; one that has ended already does not matter."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # or its number is somebody else's by now
         os.kill(pid, number)
 
 
@@ -66,16 +67,30 @@ def sweep(keep: list[int], stopped: list[int], spare: list[int]) -> tuple[int, i
     """
     with suppress(ProcessLookupError):  # there is nobody
         os.kill(-1, signal.SIGSTOP)
-    found = list(processes())
+    found = _all_stopped()
     stays = {*keep, *stopped, *_descendants(found, set(spare))}
     doomed = {process.pid for process in found} - stays
     for pid in doomed:
         send_signal(pid, signal.SIGKILL)
     left = _wait_until_gone(doomed)
     for pid in stays - set(stopped):
-        with suppress(PermissionError):  # somebody else's number by now
-            send_signal(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
     return len(doomed), len(left)
+
+
+def _all_stopped() -> list[Found]:
+    """Who is there once every signal has arrived.
+
+    A fork that was under way hands the signal on to its child, which may appear after a first look.
+    """
+    deadline = time.monotonic() + _GONE_SECONDS
+    found: list[Found] = []
+    while time.monotonic() < deadline:
+        before, found = found, list(processes())
+        if found == before and all(process.stopped or process.pid == 1 for process in found):  # that one hears nothing
+            break
+        time.sleep(_LOOK_AGAIN)
+    return found
 
 
 def _descendants(found: Iterable[Found], roots: set[int]) -> set[int]:
@@ -112,7 +127,8 @@ def _process(pid: int) -> Found | None:
     with open(f"/proc/{pid}/status", "rb") as file:
         lines = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
     mine = int(lines[b"Uid"].split()[0]) == os.getuid()
-    return Found(pid, int(lines[b"PPid"])) if mine and not lines[b"State"].strip().startswith((b"Z", b"X")) else None
+    state = lines[b"State"].strip()[:1]
+    return Found(pid, int(lines[b"PPid"]), state in b"Tt") if mine and state not in b"ZX" else None
 
 
 def remove(branch: int) -> None:

@@ -85,6 +85,7 @@ class Generation:
         """Obeys the supervisor until it is gone."""
         signal.signal(signal.SIGINT, self._on_interrupt)
         self._guard_fork_hooks()
+        self._randomness.begin()
         commands: dict[int, Callable[[bytes], None]] = {
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
@@ -217,6 +218,7 @@ class Generation:
         _settrace(None)
         _setprofile(None)
         self._interpreter.put_back()
+        self._randomness.listen()  # what importlib.import_module has brought in
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
         # A copy that is let go ends, and the kernel says so: the code's handlers hear of it in its own time.

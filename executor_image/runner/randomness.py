@@ -10,6 +10,7 @@ Whether the code has seeded is heard by a wrapper around ``seed`` and ``setstate
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any
 
 # Module -> the functions of it that fix the generator, each with whether None as its argument does the opposite.
 _FIXING = {"random": ("seed", "setstate"), "numpy.random": ("seed", "set_state")}
+_WHAT_FIXES = ("a", "state", "seed")  # names of the first parameter of those functions
 
 
 class Randomness:
@@ -26,6 +28,11 @@ class Randomness:
     def __init__(self) -> None:
         self._fixed: set[str] = set()  # modules whose generator user code has fixed
         self._original: dict[str, dict[str, Callable[..., Any]]] = {}
+
+    def begin(self) -> None:
+        """Listens to ``random`` before user code can have it by any way of importing."""
+        importlib.import_module("random")
+        self.listen()
 
     def listen(self) -> None:
         """Called after every import: a module that has just appeared is listened to before user code can use it."""
@@ -42,7 +49,7 @@ class Randomness:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            given = next(iter([*args, *kwargs.values()]), None)
+            given = args[0] if args else next((kwargs[name] for name in _WHAT_FIXES if name in kwargs), None)
             (self._fixed.discard if given is None else self._fixed.add)(name)
             return result
 

@@ -70,7 +70,7 @@ class Workspace:
             self._entries, self.reason = {}, "there is too little memory for a copy of the files"
         except OSError as error:
             self._entries, self.reason = {}, f"a file cannot be read: {error.strerror}"
-        except Exception as error:  # noqa: BLE001 — user code may have replaced what is called here
+        except BaseException as error:  # noqa: BLE001 — user code may have replaced what is called here
             self._entries, self.reason = {}, f"the files cannot be read: {type(error).__name__}"
         return not self.reason
 
@@ -98,7 +98,7 @@ class Workspace:
     def _entry(self, path: str, found: os.stat_result, unsure_from: int) -> Entry:
         signature = _signature(found)
         before = self._entries.get(path)
-        if before and before.sure and before.signature == signature:
+        if before and before.sure and before.signature == signature and unsure_from:
             return before
         if stat.S_ISREG(found.st_mode) and found.st_size > self._cap:
             raise NotCovered(f"the workspace holds more than {self._cap:,} bytes")
@@ -120,7 +120,7 @@ class Workspace:
             self._settle()
         except OSError as error:
             return f"not every file could be written back: {error.strerror}"
-        except Exception as error:  # noqa: BLE001 — see look
+        except BaseException as error:  # noqa: BLE001 — see look
             return f"not every file could be written back: {type(error).__name__}"
         return ""
 
@@ -147,13 +147,18 @@ class Workspace:
         folder = os.path.join(self.root, prefix)
         os.chmod(folder, 0o700)
         with os.scandir(folder) as entries:
-            found = [(f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_mode) for entry in entries]
-        for path, mode in found:
-            entry = self._entries.get(path)
-            if entry is None or stat.S_IFMT(entry.mode) != stat.S_IFMT(mode):
+            found = [(f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)) for entry in entries]
+        for path, status in found:
+            entry, mode = self._entries.get(path), status.st_mode
+            shared = status.st_nlink > 1 and not stat.S_ISDIR(mode)  # writing one name of a file would write others
+            if entry is None or stat.S_IFMT(entry.mode) != stat.S_IFMT(mode) or shared:
                 _remove_tree(os.path.join(self.root, path))
             elif stat.S_ISDIR(mode):
                 self._remove_others(f"{path}/")
+            elif stat.S_ISREG(mode) and status.st_size > len(entry.content):  # makes room for what is to grow
+                whole = os.path.join(self.root, path)
+                os.chmod(whole, 0o600)
+                os.truncate(whole, len(entry.content))
 
     def _put_back(self, path: str, entry: Entry) -> None:
         """Folders get their mode and time at last: a folder may not be writable, and what is made in it changes it."""

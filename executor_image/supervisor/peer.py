@@ -38,6 +38,7 @@ class Peer:
         self.sock = sock
         self.pid = pid
         self.closed = False
+        self._ended = ""  # why its channel has come to its end
         self.stopped = False  # by a signal; it hears nothing until it is told to go on
         self._known = False  # the pid is the kernel's word
         self._reader = frames.FrameReader(legal)
@@ -96,7 +97,7 @@ class Peer:
     def pause(self, paused: bool) -> None:
         """Stops or goes on reading, so that the process has to wait."""
         loop = asyncio.get_running_loop()
-        if paused or self.closed:
+        if paused or self.closed or self._ended:
             loop.remove_reader(self.sock)
         else:
             loop.add_reader(self.sock, self._on_readable)
@@ -107,8 +108,8 @@ class Peer:
         Its exception is PeerGone if the channel ends first.
         """
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        if self.closed:
-            future.set_exception(PeerGone("the process has ended"))
+        if self.closed or self._ended:
+            future.set_exception(PeerGone(f"the process {self._ended or 'has ended'}"))
         else:
             self._asked[kind] = future
         return future
@@ -129,7 +130,7 @@ class Peer:
             self._on_readable()
 
     def _on_readable(self) -> None:
-        if self.closed:
+        if self.closed or self._ended:
             return
         try:
             data = self._receive()
@@ -164,6 +165,7 @@ class Peer:
             self._on_frame(self, kind, body)
 
     def _end(self, reason: str) -> None:
+        self._ended = reason
         asyncio.get_running_loop().remove_reader(self.sock)
         self._refuse(reason)
         if self._on_closed:

@@ -71,21 +71,21 @@ def hostile(frame, *a):
     if frame.f_globals is globals() and frame.f_code is not mine:
         while True: pass
 """
+# What the collector calls belongs to the execution that made the garbage, and to its time.
+SPIN = "def spin(*a):\n    while True: pass\n"
 HOOKS = [
     ends("trace-raises", f"{RAISE}sys.settrace(hostile)", OK, ERROR, DIED, error="ValueError"),
     ends("profile-raises", f"{RAISE}sys.setprofile(hostile)", OK, ERROR, DIED, error="ValueError"),
+    hangs("finalizer", f"{SPIN}class Odd: __del__ = spin\nodd = Odd(); odd.itself = odd; del odd", HEARD, KILLED),
+    hangs("collector", f"import gc\n{SPIN}gc.callbacks.append(spin)", HEARD, KILLED),
     hangs("trace-hangs", f"{ENDLESS}sys.settrace(hostile)", OK, HEARD, KILLED),
     hangs("profile-hangs", f"{ENDLESS}sys.setprofile(hostile)", OK, HEARD, KILLED),
     ends("trace-hangs-in-the-next", f"{LATER}none = sys.settrace(hostile)", OK),
     ends("profile-hangs-in-the-next", f"{LATER}none = sys.setprofile(hostile)", OK),
 ]
 
-# What comes into effect when the execution has ended: code that the collector calls, or that is called where the state
-# is copied; a process to clean up after, with whoever could do it stopped.
-SPIN = "def spin(*a):\n    while True: pass\n"
+# What the code leaves for the moment in which the state is copied.
 AFTER_THE_END = [
-    ends("finalizer", f"{SPIN}class Odd: __del__ = spin\nodd = Odd(); odd.itself = odd; del odd", OK),
-    ends("collector", f"import gc\n{SPIN}gc.callbacks.append(spin)", OK),
     ends("fork-hook", f"import os\n{SPIN}os.register_at_fork(before=spin)", OK),
     ends("fork-hook-exits", "import os\nos.register_at_fork(before=lambda: os._exit(5))", OK),
 ]

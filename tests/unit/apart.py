@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DEADLINE = 30.0
+_PASSED = b"passed"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEW_USER, _NEW_PID, _NEW_MOUNTS = 0x10000000, 0x20000000, 0x20000  # see unshare(2)
 _DIE_WITH_PARENT = 1  # see prctl(2)
@@ -48,7 +49,7 @@ def _run_in_child(test: Callable[..., None], prepare: Callable[[], None]) -> Cal
         os.close(write)
         said = _read_all(read, child)
         status = os.waitpid(child, 0)[1]
-        assert status == 0, f"in the child (wait status {status}):\n{said.decode('utf-8', 'replace')}"
+        assert said == _PASSED, f"in the child (wait status {status}):\n{said.decode('utf-8', 'replace')}"
 
     return run
 
@@ -58,6 +59,7 @@ def _end_with(pipe: int, prepare: Callable[[], None], call: Callable[[], None]) 
     try:
         prepare()
         call()
+        write(pipe, _PASSED)  # a test that ends its process has not passed
         status = 0
     except BaseException:  # noqa: BLE001 - told to the parent
         write(pipe, traceback.format_exc()[-60_000:].encode("utf-8", "backslashreplace"))

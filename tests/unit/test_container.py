@@ -20,7 +20,7 @@ from executor_image.supervisor.staged import Staged
 from executor_image.supervisor.tree import Checkpoint, ForkTree
 from tests.unit.apart import in_own_namespace
 from tests.unit.peers import in_loop, settled, until
-from tests.unit.runners import Runner, process
+from tests.unit.runners import Runner, process, state
 
 
 class Twig:
@@ -48,8 +48,8 @@ class Twig:
     def on_head_exit(self, wait_status: int) -> None:
         self.told.append(os.waitstatus_to_exitcode(wait_status))
 
-    def on_warden_gone(self) -> None:
-        self.told.append("no warden")
+    def give_up(self) -> None:
+        self.told.append("given up")
 
     def close(self) -> None:
         self.told.append("closed")
@@ -237,16 +237,31 @@ async def test_the_end_of_others_is_nobodys_news_and_leaves_no_zombie() -> None:
 
 
 @alone
-async def test_without_its_warden_every_branch_is_told_and_nothing_can_be_stopped() -> None:
+async def test_without_its_warden_every_branch_is_told_once() -> None:
+    module.LAST_WORDS = 1000.0  # then this process would end
     with container() as it:
         one, two = Twig(it), Twig(it, 1)
         assert it.is_watched()
         os.kill(it.warden.pid, signal.SIGKILL)
-        await until(lambda: "no warden" in one.told and "no warden" in two.told)
+        await until(lambda: "given up" in one.told and "given up" in two.told)
         assert not it.is_watched()
+        await it.check()
         await settled()
+        assert (one.told.count("given up"), two.told.count("given up")) == (1, 1)
         for branch in (one, two):
             os.kill(branch.pid, signal.SIGKILL)
+
+
+@alone
+async def test_a_warden_that_is_told_something_has_done_it_when_it_is_checked() -> None:
+    with container() as it:
+        branch = Twig(it)
+        await branch.grow(3)
+        pids = branch.tree.known()
+        branch.tree.freeze()
+        await it.check()
+        await until(lambda: {state(pid) for pid in pids} == {"T"})
+        branch.tree.thaw()
 
 
 @alone

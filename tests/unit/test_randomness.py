@@ -12,11 +12,31 @@ from tests.unit.real_runner import Runner, real_runner
 PYTHON, NUMPY = "random.random()", "float(numpy.random.random())"
 
 
-@pytest.fixture
-def runner() -> Iterator[Runner]:
-    """A fresh runner."""
+@pytest.fixture(scope="module")
+def fresh() -> Iterator[Runner]:
+    """A runner that never runs anything."""
     with real_runner() as runner:
         yield runner
+
+
+@pytest.fixture(scope="module")
+def fresh_with_numpy(fresh: Runner) -> Runner:
+    """One that has only imported numpy."""
+    runner = fresh.fork().wake()
+    runner.run("import numpy")
+    return runner
+
+
+@pytest.fixture
+def runner(fresh: Runner) -> Runner:
+    """As good as a runner that has just been started."""
+    return fresh.fork().wake()
+
+
+@pytest.fixture
+def numpy_runner(fresh_with_numpy: Runner) -> Runner:
+    """And has imported numpy."""
+    return fresh_with_numpy.fork().wake()
 
 
 def copied(runner: Runner, draw: str) -> str:
@@ -85,9 +105,9 @@ def test_what_the_code_has_not_seeded_is_another_in_every_copy(runner: Runner, s
         "import numpy.random as r\nr.seed(1); r.normal()",
     ],
 )
-def test_what_the_code_has_seeded_in_numpy_goes_on(runner: Runner, setup: str) -> None:
-    runner.run(f"import numpy\n{setup}")
-    assert len(set(drawn(runner, NUMPY))) == 1
+def test_what_the_code_has_seeded_in_numpy_goes_on(numpy_runner: Runner, setup: str) -> None:
+    numpy_runner.run(setup)
+    assert len(set(drawn(numpy_runner, NUMPY))) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,9 +120,9 @@ def test_what_the_code_has_seeded_in_numpy_goes_on(runner: Runner, setup: str) -
         "numpy.random.default_rng(1).random(); numpy.random.RandomState(1).random()",
     ],
 )
-def test_what_the_code_has_not_seeded_in_numpy_is_another(runner: Runner, setup: str) -> None:
-    runner.run(f"import numpy\n{setup}")
-    assert len(set(drawn(runner, NUMPY))) == 5
+def test_what_the_code_has_not_seeded_in_numpy_is_another(numpy_runner: Runner, setup: str) -> None:
+    numpy_runner.run(setup)
+    assert len(set(drawn(numpy_runner, NUMPY))) == 5
 
 
 def test_one_module_is_fixed_and_the_other_is_not(runner: Runner) -> None:

@@ -27,14 +27,16 @@ from orchestrator.sandbox.state import Checkpoint, Rollback, checkpoint_of, name
 from tests.unit.apart import apart, ordinary_folder
 from tests.unit.peers import in_loop
 
+HERE = "container of these"
+
 # ------------------------------------------------------------------------------------------------------ what is meant
 
 
 @pytest.mark.parametrize(
     ("which", "meant"),
     [
-        (Checkpoint(7, "name", 3), pb.Target(number=7)),
-        (Checkpoint(7, "", 0), pb.Target(number=7)),
+        (Checkpoint(7, "name", 3, container=HERE), pb.Target(number=7)),
+        (Checkpoint(7, "", 0, container=HERE), pb.Target(number=7)),
         ("name", pb.Target(name=b"name")),
         ("Grüße, 世界 🌍", pb.Target(name="Grüße, 世界 🌍".encode())),
         ("3", pb.Target(name=b"3")),
@@ -45,20 +47,29 @@ from tests.unit.peers import in_loop
     ids=repr,
 )
 def test_a_checkpoint_is_meant_by_itself_by_its_name_or_by_an_execution(which: Any, meant: pb.Target) -> None:
-    assert target(which) == meant
-    assert target(which).WhichOneof("kind") == meant.WhichOneof("kind")  # also where the number is 0
+    assert target(which, HERE) == meant
+    assert target(which, HERE).WhichOneof("kind") == meant.WhichOneof("kind")  # also where the number is 0
 
 
 @pytest.mark.parametrize("which", [True, False, None, 1.0, b"name", [1], ("a",), object(), Rollback, pb.Target()])
 def test_what_can_mean_no_checkpoint_is_a_type_error(which: Any) -> None:
     with pytest.raises(TypeError, match=f"name or an execution's count is needed, not {type(which).__name__}"):
-        target(which)
+        target(which, HERE)
+
+
+@pytest.mark.parametrize("elsewhere", ["", "another"])
+def test_a_checkpoint_of_another_container_is_not_to_be_had_by_its_number(elsewhere: str) -> None:
+    for which in (Checkpoint(7, "name", 3, container=elsewhere), Checkpoint(7, "name", 3)):
+        with pytest.raises(CheckpointError, match=r"'name' \(execution 3\) is gone, or is another sandbox's"):
+            target(which, HERE)
+    with pytest.raises(CheckpointError):
+        target(Checkpoint(7, "name", 3, container=HERE), elsewhere)
 
 
 @pytest.mark.parametrize("which", [-1, 1 << 64, -(1 << 200)])
 def test_a_count_that_no_execution_can_have_is_of_no_checkpoint(which: int) -> None:
     with pytest.raises(CheckpointError, match=f"there is no checkpoint of execution {which}"):
-        target(which)
+        target(which, HERE)
 
 
 @pytest.mark.parametrize("name", ["", " ", "a" * state.MAX_NAME, "ü" * (state.MAX_NAME // 2), "'\"\\ {}", "-1"])
@@ -72,7 +83,7 @@ def test_what_can_be_printed_may_be_a_name(name: str) -> None:
     ids=ascii,
 )
 def test_what_is_too_long_or_cannot_be_printed_is_no_name(name: str) -> None:
-    for refused in (name_bytes, target):
+    for refused in (name_bytes, lambda name: target(name, HERE)):
         with pytest.raises(CheckpointError, match="is no name of a checkpoint: at most 200 bytes") as caught:
             refused(name)
         assert str(caught.value).isprintable()
@@ -94,7 +105,7 @@ def test_any_text_is_a_name_or_none(name: str) -> None:
         assert not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > state.MAX_NAME
     else:
         assert len(sent) <= state.MAX_NAME
-        assert checkpoint_of(pb.CheckpointInfo(name=sent)).name == name
+        assert checkpoint_of(pb.CheckpointInfo(name=sent), HERE).name == name
 
 
 # -------------------------------------------------------------------------------------------------- what is said of it
@@ -112,10 +123,12 @@ def test_what_is_listed_is_told_whole() -> None:
         has_files=True,
         current=True,
     )
-    assert checkpoint_of(info) == Checkpoint(5, "clean", 3, 2, 1.5, 4096, has_files=True, is_current=True)
-    first = checkpoint_of(pb.CheckpointInfo(number=1, parent=9))  # the wire's 0 and nothing are not the same here
+    told = checkpoint_of(info, HERE)
+    assert told == Checkpoint(5, "clean", 3, 2, 1.5, 4096, has_files=True, is_current=True, container=HERE)
+    assert target(told, HERE) == pb.Target(number=5)
+    first = checkpoint_of(pb.CheckpointInfo(number=1, parent=9), "")  # the wire's 0 and nothing are not the same here
     assert first == Checkpoint(1, "", 0, None, 0.0, 0, has_files=False, is_current=False)
-    follows_the_first = checkpoint_of(pb.CheckpointInfo(number=2, execution=1, has_parent=True))
+    follows_the_first = checkpoint_of(pb.CheckpointInfo(number=2, execution=1, has_parent=True), HERE)
     assert follows_the_first.follows == 0
 
 
@@ -131,7 +144,7 @@ def test_a_checkpoint_is_shown_by_its_name_and_its_execution(checkpoint: Checkpo
 @given(st.binary(max_size=400), st.integers(0, (1 << 64) - 1), st.floats())
 def test_whatever_an_executor_says_becomes_plain_text_and_numbers(name: bytes, number: int, age: float) -> None:
     info = pb.CheckpointInfo(name=name, execution=number, parent=number, memory_bytes=number, age_seconds=age)
-    told = checkpoint_of(info)
+    told = checkpoint_of(info, HERE)
     assert (told.execution_count, told.memory_bytes) == (number, number)
     assert told.age == age or math.isnan(age)
     assert told.name.isprintable()
@@ -142,22 +155,23 @@ def test_whatever_an_executor_says_becomes_plain_text_and_numbers(name: bytes, n
 @pytest.mark.parametrize("number", [0, 2, 256])
 def test_an_answer_is_about_one_checkpoint(number: int) -> None:
     reply = pb.StateReply(checkpoints=[pb.CheckpointInfo()] * number)
-    for read in (only, rollback_of):
+    for read in (only, lambda reply: rollback_of(reply, HERE)):
         with pytest.raises(ProtocolViolation, match="another number of checkpoints than one"):
             read(reply)
 
 
 def test_what_became_of_the_files_is_told() -> None:
     info = pb.CheckpointInfo(number=1, execution=2)
-    restored = rollback_of(pb.StateReply(checkpoints=[info], files_restored=True))
-    assert restored == Rollback(checkpoint_of(info), Files.RESTORED, "")
-    kept = rollback_of(pb.StateReply(checkpoints=[info], files_reason=b"the workspace is too \x1b[2J large\n\xff"))
+    restored = rollback_of(pb.StateReply(checkpoints=[info], files_restored=True), HERE)
+    assert restored == Rollback(checkpoint_of(info, HERE), Files.RESTORED, "")
+    hostile = b"the workspace is too \x1b[2J large\n\xff"
+    kept = rollback_of(pb.StateReply(checkpoints=[info], files_reason=hostile), HERE)
     assert (kept.files, kept.files_reason) == (Files.KEPT, "the workspace is too [2J large�")
 
 
 def test_a_reason_is_one_line_of_a_bounded_length() -> None:
     reply = pb.StateReply(checkpoints=[pb.CheckpointInfo()], files_reason=b"line\n" * 1000)
-    assert rollback_of(reply).files_reason == ("line\n" * 1000)[:MAX_REASON_SHOWN].replace("\n", "")
+    assert rollback_of(reply, HERE).files_reason == ("line\n" * 1000)[:MAX_REASON_SHOWN].replace("\n", "")
 
 
 # ----------------------------------------------------------------------------------------------- asking an executor

@@ -5,8 +5,8 @@ Each test is process 1 of a pid namespace of its own, as the supervisor is; see 
 
 from __future__ import annotations
 
+import asyncio
 import os
-import signal
 import socket
 
 import pytest
@@ -121,27 +121,40 @@ async def test_going_back_is_possible_to_any_state_as_often_as_wanted(it: Grove)
 
 
 @with_grove
-async def test_a_stopped_checkpoint_and_a_stopped_head_are_no_hindrance(it: Grove) -> None:
-    (one,) = await it.grow(1)
+async def test_a_frozen_tree_does_nothing_until_it_is_needed(it: Grove) -> None:
+    one, two = await it.grow(2)
+    pids = it.tree.known()
     it.tree.freeze()
-    await until(lambda: state(it.tree.head.pid) == "T")
-    stop(one.peer.pid)
-    await it.tree.promote(one)
-    assert not it.tree.frozen
-    assert await it.value() == "1"
-    await it.only(*it.tree.known())
-
-
-@with_grove
-async def test_a_frozen_head_does_nothing_until_it_is_thawed(it: Grove) -> None:
     it.tree.freeze()
-    await until(lambda: state(it.tree.head.pid) == "T")
+    assert sorted(it.tree.stopped) == sorted(pids)
+    await until(lambda: {state(pid) for pid in pids} == {"T"})
+    it.frames.clear()
     it.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1), b"x = 5")
     await settled(50)
     assert it.frames == []
     it.tree.thaw()
     await until(lambda: it.frames)
     assert it.frames[0][1] == b"5"
+    assert {state(checkpoint.peer.pid) for checkpoint in (one, two)} == {"T"}
+    it.tree.thaw(one.peer)
+    await until(lambda: state(one.peer.pid) != "T")
+    assert sorted(it.tree.stopped) == sorted({*pids} - {it.tree.head.pid, one.peer.pid})
+
+
+@with_grove
+async def test_going_back_and_letting_go_reach_what_is_stopped_too(it: Grove) -> None:
+    one, two, three = await it.grow(3)
+    it.tree.freeze()
+    await until(lambda: state(three.peer.pid) == "T")
+    it.tree.drop(two)
+    await it.only(*it.tree.known())
+    await it.tree.promote(one)
+    assert await it.value() == "1"
+    stop(three.peer.pid)  # as user code may do, of which nobody is told
+    stop(it.tree.head.pid)
+    await it.tree.promote(three)
+    assert await it.value() == "3"
+    await it.only(*it.tree.known())
 
 
 # ------------------------------------------------------------------------------------------------------------ branches
@@ -162,7 +175,7 @@ def test_a_branch_begins_in_the_state_it_was_made_of_and_is_on_its_own(of: str) 
             told = Grove.__new__(Grove)
             told.frames, told.faults, told.forks = [], [], 0
             branch = ForkTree(head, told, it.warden, module.Numbers())
-            assert await branch.wake(7) == Woken(0, False, b"a branch 7")
+            assert await branch.wake(7, 5) == Woken(5, False, b"a branch 7")
             assert head.pid in it.alive()
             assert head.pid not in it.tree.known()
             assert await it.run("x += 10", branch, told) == ("11" if source else "12")
@@ -181,15 +194,28 @@ def test_a_branch_begins_in_the_state_it_was_made_of_and_is_on_its_own(of: str) 
 
 @with_grove
 async def test_what_a_checkpoint_holds_is_its_own_word_if_it_gives_one_in_time(it: Grove) -> None:
-    one, two = await it.grow(2)
+    (one,) = await it.grow(1)
+    await it.run("measure, self.measure = self.measure, lambda: None")
+    silent = await it.checkpoint()
     assert await it.tree.measure(one, 5) == 1001
-    stop(two.peer.pid)
-    assert await it.tree.measure(two, 0.05) == 0
-    os.kill(two.peer.pid, signal.SIGCONT)
-    await until(lambda: two.peer._asked == {})  # its late answer is told to nobody, and costs it nothing
-    assert two in it.tree.checkpoints
+    stop(one.peer.pid)
+    assert await it.tree.measure(one, 5) == 1001
+    assert await it.tree.measure(silent, 0.05) == 0
+    assert await it.tree.measure(silent, 0.05) == 0
+    assert silent in it.tree.checkpoints
     kill(one.peer.pid)
     assert await it.tree.measure(one, 5) == 0
+
+
+@with_grove
+async def test_an_answer_that_comes_too_late_is_told_to_nobody_and_costs_nothing(it: Grove) -> None:
+    checkpoint = await it.checkpoint()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await checkpoint.peer.ask(frames.MEASURE, b"", frames.MEASURED)
+    await until(lambda: frames.MEASURED not in checkpoint.peer._asked)
+    assert checkpoint in it.tree.checkpoints
+    assert await it.tree.measure(checkpoint, 5) == 1000
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ processes = st.integers(1, 8).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(processes, st.sets(st.integers(0, 9), max_size=3))
 def test_a_descendant_is_whose_line_of_parents_has_a_root(found: tuple[Found, ...], roots: set[int]) -> None:
     parents = {process.pid: process.parent for process in found}
@@ -270,7 +270,7 @@ def test_a_branch_that_forks_all_the_time_does_not_notice_a_sweep() -> None:
 
     with serving() as (channel, guard):
         branches = [child(work), child(work)]
-        for _ in range(100):
+        for _ in range(50):
             assert sweep(channel, keep=[1, *branches], spare=branches) == (0, 0)
             assert select.select([read], [], [], 5)[0], {p: state(p.pid) for p in warden.processes() if p.pid != guard}
             os.read(read, 1 << 16)

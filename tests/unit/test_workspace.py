@@ -13,7 +13,7 @@ import pytest
 
 from executor_image.runner.workspace import Workspace
 from tests.unit.apart import apart, ordinary_folder
-from tests.unit.trees import age, change_times, tree
+from tests.unit.trees import age, touched, tree
 
 CAP = 1 << 20
 ODD = os.fsdecode(b"\xff\xfe no utf-8 \n")
@@ -204,15 +204,19 @@ def test_the_newest_look_counts(root: Path) -> None:
 
 
 @apart
-def test_what_is_neither_file_nor_folder_nor_link_is_no_part_of_a_state(root: Path) -> None:
+def test_pipes_are_part_of_a_state_and_sockets_are_left_as_they_are(root: Path) -> None:
     fill(root)
-    before = tree(root)
-    os.mkfifo(root / "pipe")
+    os.mkfifo(root / "a/pipe", 0o640)
     bind(root / "socket")
-    os.utime(root / "a", ns=(1, 2_000_000_000_000_000_002))
-    workspace = looked_at(root)
+    bind(root / "socket that goes")
+    workspace, before = looked_at(root), tree(root)
     assert workspace.restore() == ""
     assert tree(root) == before
+    for name in ("a/pipe", "socket that goes"):
+        (root / name).unlink()
+    assert workspace.restore() == ""
+    assert tree(root) == {path: found for path, found in before.items() if path != b"socket that goes"}
+    assert workspace.restore() == ""
 
 
 @apart
@@ -247,9 +251,12 @@ def test_whoever_has_a_file_open_reads_the_old_content_again(root: Path) -> None
 def test_going_back_where_nothing_has_changed_writes_nothing(root: Path) -> None:
     fill(root)
     age(root)
-    workspace, before = looked_at(root), change_times(root)
-    assert workspace.restore() == ""
-    assert change_times(root) == before
+    workspace, before = looked_at(root), tree(root)
+    opened = touched(root, lambda: workspace.restore())
+    assert (opened.written, opened.timed) == (set(), set())
+    assert tree(root) == before
+    (root / "a/x").write_bytes(b"changed")
+    assert touched(root, workspace.restore).written == {"a/x"}
 
 
 @pytest.mark.parametrize("folder", ["", "a", "a/b", ODD + "folder"], ids=["root", "a", "a/b", "odd"])
@@ -291,4 +298,4 @@ def test_a_full_disk_or_a_limit_is_told_as_the_reason(root: Path) -> None:
     workspace = looked_at(root)
     (root / "large").write_bytes(b"")
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-    assert workspace.restore() == "a file cannot be written back: File too large"
+    assert workspace.restore() == "not every file could be written back: File too large"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.unit.apart import wait_until
 
@@ -28,7 +32,7 @@ def tree(root: Path, prefix: bytes = b"") -> Tree:
             with open(entry.path, "rb") as file:
                 found[path] = "file", mode, status.st_mtime_ns, file.read()
         else:
-            found[path] = "special", kind
+            found[path] = ("pipe", mode, status.st_mtime_ns) if kind == stat.S_IFIFO else ("socket",)
     return found
 
 
@@ -42,3 +46,28 @@ def age(root: Path) -> None:
     """Until everything in the folder is older than a tick."""
     youngest = max(change_times(root).values())
     wait_until(lambda: time.time_ns() - youngest > TICK, "a tick")
+
+
+@dataclass
+class Touched:
+    """The files of a folder that were opened meanwhile; Python itself tells. Only in a child: a hook stays."""
+
+    read: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
+    timed: set[str] = field(default_factory=set)
+
+
+def touched(root: Path, call: Callable[[], object]) -> Touched:
+    """What the call opens below ``root``, and whose time it sets."""
+    found, listening = Touched(), True
+
+    def hear(event: str, args: tuple[Any, ...]) -> None:
+        if listening and event in ("open", "os.utime") and str(args[0]).startswith(f"{root}/"):
+            writes = event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)
+            which = found.timed if event == "os.utime" else found.written if writes else found.read
+            which.add(str(args[0])[len(str(root)) + 1 :])
+
+    sys.addaudithook(hear)
+    call()
+    listening = False
+    return found
