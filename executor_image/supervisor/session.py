@@ -103,6 +103,8 @@ class Session:
         if self.executing or self._file_timer or self._waiting or self._requesting:
             raise HostViolation("one operation at a time")
         self.settle()
+        if self._idle_timer:
+            self._idle_timer.cancel()
         self._waiting = operation
         self._go_on()
 
@@ -284,8 +286,9 @@ class Session:
         self._idle_timer = asyncio.get_running_loop().call_later(FREEZE_AFTER, self._on_idle)
 
     def _on_idle(self) -> None:
-        busy = self.executing or self._file_timer or self._work or self._waiting or self.tree.forking
-        if not busy and not self.spent:
+        if self._work or self.tree.forking:
+            self._idle()  # it ends by itself, and soon
+        elif not self.executing and not self._file_timer and not self.spent:
             self._freeze()
 
     async def fork_now(self) -> None:

@@ -155,6 +155,7 @@ class ForkTree:
 
     def fork(self) -> None:
         """Has the head make a checkpoint of the present state; ``on_forked`` tells when it has, or could not."""
+        self.thaw()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         made = Checkpoint(self._numbers.next(), self.execution, self.origin, Peer(ours))
         with theirs:

@@ -229,6 +229,6 @@ def test_a_function_that_is_listened_to_looks_as_it_did(runner: Runner) -> None:
     assert runner.run("str(inspect.signature(random.seed))") == "'(a=None, version=2)'"
 
 
-def test_no_module_is_loaded_only_to_be_listened_to(runner: Runner) -> None:
+def test_numpy_is_not_loaded_only_to_be_listened_to(runner: Runner) -> None:
     copied(runner, "1")
-    assert runner.run("import sys; ('random' in sys.modules, 'numpy' in sys.modules)") == "(False, False)"
+    assert runner.run("import sys; 'numpy' in sys.modules") == "False"
