@@ -50,6 +50,17 @@ def unportable() -> dict[str, Any]:
 
 TOOLS = [add, double, echo, fail, Secretive(), unportable]
 IMPORTS = ["asyncio", "threading", "numpy", "numpy.*", "os", "signal", "sys", "tempfile"]
+# Leaves a thread behind that counts ``n`` up a thousand times a second, while it may run.
+COUNTING_THREAD = """
+import threading, time
+n = 0
+def work():
+    global n
+    while True:
+        n += 1
+        time.sleep(0.001)
+threading.Thread(target=work, daemon=True).start()
+"""
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import AsyncSandbox, Config, Limits, Sandbox, State, Status
 from orchestrator.errors import CheckpointError, SandboxClosed, SandboxDied
-from tests.contract.conftest import DEADLINE, IMPORTS, add
+from tests.contract.conftest import COUNTING_THREAD, DEADLINE, IMPORTS, add
 
 pytestmark = pytest.mark.docker
 HANG = "sum(range(10**12))"
@@ -203,18 +203,8 @@ def test_a_branch_cannot_be_reset_and_the_parents_reset_ends_it(box: Sandbox) ->
 
 
 def test_threads_of_one_branch_are_stopped_while_another_runs(box: Sandbox) -> None:
-    count = """
-import threading, time
-n = 0
-def work():
-    global n
-    while True:
-        n += 1
-        time.sleep(0.001)
-threading.Thread(target=work, daemon=True).start()
-"""
     with box.fork() as branch:
-        branch.run_code(count)
+        branch.run_code(COUNTING_THREAD)
         assert (branch.forkable, box.forkable) == (False, True)
         before = branch.run_code("n").value
         assert box.run_code("import time; time.sleep(0.3); 'slept'").value == "slept"

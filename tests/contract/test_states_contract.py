@@ -8,7 +8,7 @@ import pytest
 from orchestrator import Limits, Sandbox, State, Status
 from orchestrator.errors import CheckpointError
 from orchestrator.events import Files
-from tests.contract.conftest import IMPORTS
+from tests.contract.conftest import COUNTING_THREAD, IMPORTS
 
 pytestmark = pytest.mark.docker
 HANG = "sum(range(10**12))"
@@ -340,17 +340,7 @@ def test_going_back_ends_threads(box: Sandbox) -> None:
 
 
 def test_nothing_of_the_users_runs_between_executions(box: Sandbox) -> None:
-    count = """
-import threading, time
-n = 0
-def work():
-    global n
-    while True:
-        n += 1
-        time.sleep(0.001)
-threading.Thread(target=work, daemon=True).start()
-"""
-    box.run_code(count)
+    box.run_code(COUNTING_THREAD)
     before = box.run_code("n").value
     ended = threading.Event()
     ended.wait(0.3)  # what is waited for is that nothing happens

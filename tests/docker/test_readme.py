@@ -27,6 +27,7 @@ pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+STATE = (ROOT / "docs" / "state.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 SECONDS = 60  # for one program
 # A program of the README: marked by a comment above it, with what it prints below it.
@@ -130,6 +131,11 @@ def test_the_agent_program_prints_what_the_readme_says(config: Config, tmp_path:
     assert first["model"] == "gpt-5-mini"
     assert "def minutes(job: str) -> int" in first["messages"][0]["content"]
     assert "Execution logs:\n75" in second["messages"][-1]["content"]
+
+
+def test_the_program_about_states_runs(config: Config, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", STATE, re.S)
+    assert "'clean data' (execution 1)" in run(code, tmp_path, {})
 
 
 # --------------------------------------------------------------------------------------------------------- tables
