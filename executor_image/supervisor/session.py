@@ -54,6 +54,7 @@ class Session:
         self._file_timer: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None  # the coroutine under way
         self._waiting: Callable[[], None] | None = None  # what the host asked for meanwhile
+        self._interrupted = 0  # an execution that was to be interrupted before it had begun
         self._requesting = False  # a state request has not been answered yet
         self._forked = asyncio.Event()  # the fork that was asked for last has been reported
         self._fork_timer: asyncio.TimerHandle | None = None
@@ -80,6 +81,7 @@ class Session:
             case "tool_result":
                 self._execution.answer_call(message.tool_result)
             case "interrupt":
+                self._interrupted = message.interrupt.id if self._waiting else 0  # what waits has not begun
                 self._execution.interrupt(message.interrupt.id)
             case "file_read":
                 read = message.file_read
@@ -118,6 +120,7 @@ class Session:
         if operation and not self._work and (self.spent or not self.tree.forking):
             self._waiting = None
             operation()
+            self._execution.interrupt(self._interrupted)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine; what the host asks for meanwhile waits for its end, and so does a death."""

@@ -332,7 +332,8 @@ class AsyncSandbox:
             CheckpointError: there is no such checkpoint (the message lists what there is), or it cannot be woken.
             SandboxDied: the container went away.
         """
-        return await self._rollback(to, f"rollback({to if isinstance(to, Checkpoint) else repr(to)})")
+        named = to if isinstance(to, Checkpoint) else repr(to)
+        return await self._rollback(lambda container: target(to, container), f"rollback({named})")
 
     async def undo(self) -> Rollback:
         """Goes back to the state that the present one came from: before the last execution.
@@ -341,13 +342,12 @@ class AsyncSandbox:
             CheckpointError: that state is not kept any more (the message lists what there is), or there is none.
             SandboxDied: the container went away.
         """
-        return await self._rollback(None, "undo()")
+        return await self._rollback(lambda _: pb.Target(before_last=True), "undo()")
 
-    async def _rollback(self, to: Which | None, what: str) -> Rollback:
+    async def _rollback(self, where: Callable[[str], pb.Target], what: str) -> Rollback:
         async with self._use() as link:
             container = link.container.id
-            where = pb.Target(before_last=True) if to is None else target(to, container)
-            rollback = rollback_of(await ask(link, what, rollback=pb.Rollback(to=where)), container)
+            rollback = rollback_of(await ask(link, what, rollback=pb.Rollback(to=where(container))), container)
             self._forkable = True  # a checkpoint has no threads
             return rollback
 

@@ -290,7 +290,8 @@ def test_usage_is_reported(sandbox: Sandbox) -> None:
 
 def test_ctrl_c_stops_the_execution_and_keeps_the_state(sandbox: Sandbox) -> None:
     def press(_: str) -> None:
-        signal.raise_signal(signal.SIGINT)
+        # To the main thread, as a terminal's goes: this runs in the one of the event loop.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         sandbox.run_code("pressed = 1\nprint('go')\nwhile True: pass", on_stdout=press)

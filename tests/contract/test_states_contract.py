@@ -99,8 +99,9 @@ def test_a_rollback_to_what_is_not_there_lists_what_is(box: Sandbox) -> None:
             box.rollback(target)
     with pytest.raises(CheckpointError):
         box.rollback(-1)
-    with pytest.raises(TypeError):
-        box.rollback(None)  # type: ignore[arg-type]
+    for nonsense in (None, 1.5, True, b"clean data"):
+        with pytest.raises(TypeError):
+            box.rollback(nonsense)  # type: ignore[arg-type]
     assert box.run_code("x").value == 1
 
 

@@ -167,7 +167,7 @@ def test_branches_of_a_borrowed_sandbox() -> None:
         assert branch.run("Change.") == 2
         with branch.branch() as twig:
             assert twig.run("Look.") == 12
-            assert len(sandbox.branches) == 1
+            assert len(sandbox.branches) == 2
         branch.close()
         assert sandbox.branches == ()
         assert sandbox.run_code("x").value == 1

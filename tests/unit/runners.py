@@ -6,6 +6,7 @@ Only for tests ``in_own_namespace``: what a process says of pids may be a lie, a
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import socket
@@ -89,6 +90,7 @@ def process(act: Any) -> int:
     """A child that does this and never comes back."""
     pid = os.fork()
     if pid == 0:
+        faulthandler.disable()  # some are to crash, which is nobody's to read of
         with suppress(BaseException):
             act()
         os._exit(1)
