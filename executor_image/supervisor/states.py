@@ -185,7 +185,10 @@ class States:
             head, pipes = await self._born(source)
             number, secret = self._container.new_secret()
             branch = self._home.adopt(number, head, pipes)
-            await closing(branch, head.ask(frames.MEASURE, b"", frames.MEASURED))  # its pid is known by that
+            try:
+                await closing(branch, head.expect(frames.MEASURED))  # its pid is known by that
+            except PeerGone:
+                raise Refused(FULL) from None
         woken = await closing(branch, branch.tree.wake(number, at.execution))
         if not woken.files_restored:
             branch.close()
