@@ -1,6 +1,10 @@
 """Fixtures of the tests that need an engine. A missing one is a failure that says so, never a skip."""
 
+import os
 from collections.abc import Iterator
+
+# Before gRPC is loaded: what it does at a fork starts threads in the child, and some tests need a child with one.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import pytest
 
