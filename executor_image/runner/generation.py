@@ -147,7 +147,9 @@ class Generation:
         self._copying = False
         if pid is None:
             os.close(ours)
-            os.setpgid(0, 0)  # kill(0, ...) of user code is for what it has started
+            # kill(0, ...) of user code is for what it has started. A session, and not a group alone: a stopped group gets
+            # a SIGHUP when its parent dies (setpgid(2), "orphaned process group").
+            os.setsid()
             if is_branch:
                 theirs.sendall(frames.pack(frames.MEASURED, frames.U64.pack(0)))  # by which its pid is known
             # Waits here: each further line would copy pages of a copy that may never be needed.

@@ -71,11 +71,10 @@ def fill(root: Path) -> None:
 
 
 def bind(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)  # the name of a socket has 108 bytes at the most
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # the name of a socket has 108 bytes at the most
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path.name)
-    os.chdir(here)
+        server.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
 
 
 def deep(path: Path, levels: int) -> None:
