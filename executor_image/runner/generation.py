@@ -147,7 +147,7 @@ class Generation:
         self._copying = False
         if pid is None:
             os.close(ours)
-            # kill(0, ...) of user code is for what it has started. A session, and not a group alone: a stopped group gets
+            # kill(0, ...) of user code is for what it has started. A session, not a group alone: a stopped group gets
             # a SIGHUP when its parent dies (setpgid(2), "orphaned process group").
             os.setsid()
             if is_branch:
