@@ -276,14 +276,27 @@ def _fork_child() -> int | None:
 
 
 def _fork_orphan() -> int | None:
-    """As ``_fork_child``, with PID 1 as the child's parent, which hears of its end from the kernel.
+    """As ``_fork_child``, with PID 1 as the child's parent at once, which hears of its end from the kernel.
 
-    The pid is not known here: 0. That the second fork has failed is told by the end of the child's channel.
+    The pid is not known here: 0. The process in between is waited for: it must not be taken for one of user code's.
     """
+    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored there would be no status to wait for
+    try:
+        return _fork_twice()
+    finally:
+        signal.signal(signal.SIGCHLD, heard)
+
+
+def _fork_twice() -> int | None:
     middle = _fork_child()
-    if middle is None and _fork_child() is not None:
-        os._exit(0)
-    return None if middle is None else min(middle, 0)
+    if middle is None:
+        made = _fork_child()
+        if made is not None:
+            os._exit(made == -1)
+        return None
+    if middle == -1:
+        return -1
+    return -1 if os.waitpid(middle, 0)[1] else 0
 
 
 def _memory_held() -> int:

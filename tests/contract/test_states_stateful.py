@@ -185,7 +185,7 @@ def test_any_sequence_leaves_every_branch_in_the_state_it_must_be_in(backend: st
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=True,
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )
