@@ -133,6 +133,8 @@ class Generation:
         is_branch = kind in (frames.FORK_BRANCH, frames.FORK_PRESENT_BRANCH)
         fds = self._channel.take_fds()
         if len(fds) < (3 if is_branch else 1):  # the code has used up the descriptors that a process may have
+            for fd in fds:
+                os.close(fd)
             self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, -1, False))
             return
         ours, theirs = self._channel.fileno(), socket.socket(fileno=fds[0])

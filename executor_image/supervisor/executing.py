@@ -85,8 +85,8 @@ class Executing:
 
     def answer_call(self, result: pb.ToolResult) -> None:
         """Hands the result of a tool call on."""
-        if self.running is None or self.running.id != result.id:
-            return  # it crossed with the end of the execution
+        if self.running is None or self.running.killed or self.running.id != result.id:
+            return  # it crossed with the end of the execution, or the process that asked is being replaced
         failed = result.WhichOneof("outcome") == "failure"
         failure = json.dumps([result.failure.type_name, result.failure.message]).encode()
         parts = frames.TOOL_HEAD.pack(result.call, failed), failure if failed else result.value

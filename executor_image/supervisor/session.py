@@ -179,6 +179,8 @@ class Session:
                 await self.fork_now()
             reply = await self._states.answer(message)
             self._execution.high_water = 0  # it may be another process now
+            if message.WhichOneof("kind") == "rollback" and not reply.error:
+                self._execution.lost_to = None  # the host has chosen another state since
             self._unsettled = self.tree.current is None and not self.has_threads()
         self._requesting = False
         self.outbox.put(pb.ExecutorMessage(state_reply=reply))
@@ -257,6 +259,8 @@ class Session:
         else:
             self._forked.clear()
             self.tree.fork()
+            if self._fork_timer:
+                self._fork_timer.cancel()  # of a head that died before it had answered
             self._fork_timer = asyncio.get_running_loop().call_later(FORK_DEADLINE, self._on_no_fork)
 
     def _freeze(self) -> None:
@@ -365,6 +369,7 @@ class Session:
             self._execution.finish_dead(wait_status, newest, woken)
         elif not newest:
             self._execution.lost_to = woken
+        self._idle()
 
     async def _go_back(self) -> Woken:
         while checkpoint := self.tree.nearest():
