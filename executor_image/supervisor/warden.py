@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from executor_image import frames
 from executor_image.supervisor.peer import Peer, PeerGone
 
-ANSWER_DEADLINE = 4.0  # seconds; user code may have stopped the warden, and then nobody can wake it
+# Seconds, above what a sweep takes at the most. User code may have stopped the warden, and then nobody can wake it.
+ANSWER_DEADLINE = 4.5
 
 
 class Warden:
@@ -53,7 +54,7 @@ class Warden:
 
     async def _answered(self, kind: int, body: bytes, answer: int) -> bytes:
         try:
-            async with asyncio.timeout(ANSWER_DEADLINE), self._one_at_a_time:
+            async with self._one_at_a_time, asyncio.timeout(ANSWER_DEADLINE):
                 return await self._peer.ask(kind, body, answer)
         except TimeoutError:
             raise PeerGone("the warden does not answer") from None

@@ -17,6 +17,8 @@ from orchestrator.sandbox.container import Container, image_id, in_engine_thread
 from orchestrator.sandbox.isolation import Isolation, examine, require
 from orchestrator.sandbox.session import Session
 
+ATTACH_DEADLINE = 20.0  # seconds; the executor waits as long
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -73,10 +75,12 @@ class Link:
 
         Raises:
             SandboxDied, ProtocolViolation: the executor failed.
+            TimeoutError: it did not answer.
         """
         # The connection is open; should it be opened again, it must not be to something else.
         check_socket(self.directory, self.container.session.supervisor_uid)
-        return replace(self, channel=await self.channel.branch(forked), is_branch=True)
+        async with asyncio.timeout(ATTACH_DEADLINE):
+            return replace(self, channel=await self.channel.branch(forked), is_branch=True)
 
     async def close(self) -> None:
         """Ends the session and removes the container; of a branch only the branch."""
