@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-# Module -> the functions of it that fix the generator, each with whether None as its argument does the opposite.
+# Module -> the functions of it that fix its generator; with None as their argument they do the opposite.
 _FIXING = {"random": ("seed", "setstate"), "numpy.random": ("seed", "set_state")}
 _WHAT_FIXES = ("a", "state", "seed")  # names of the first parameter of those functions
 
@@ -49,7 +49,7 @@ class Randomness:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            given = args[0] if args else next((kwargs[name] for name in _WHAT_FIXES if name in kwargs), None)
+            given = args[0] if args else next((kwargs[key] for key in _WHAT_FIXES if key in kwargs), None)
             (self._fixed.discard if given is None else self._fixed.add)(name)
             return result
 

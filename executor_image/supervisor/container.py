@@ -159,9 +159,12 @@ class Container:
     # ----------------------------------------------------------------------------------------------------- memory
 
     def _automatic(self) -> Iterator[tuple[ForkTree, Checkpoint]]:
-        """The checkpoints that may go, those first that were made or gone back to longest ago."""
+        """The checkpoints that may go, those first that were made or gone back to longest ago.
+
+        Not what a kill would go back to, also where that is an older state because threads are alive.
+        """
         found = [(b.tree, c) for b in self.branches for c in b.tree.checkpoints if not c.pinned]
-        return iter(sorted(((t, c) for t, c in found if c is not t.current), key=lambda pair: pair[1].used_at))
+        return iter(sorted(((t, c) for t, c in found if c is not t.nearest()), key=lambda pair: pair[1].used_at))
 
     def _count(self) -> int:
         return sum(1 + len(branch.tree.checkpoints) for branch in self.branches)
@@ -175,7 +178,7 @@ class Container:
         """The oldest go first: over the number that a branch keeps, over what there are processes for, over memory."""
         mine = sorted((c for c in tree.checkpoints if not c.pinned), key=lambda c: c.used_at)
         for checkpoint in mine[: max(0, len(mine) - max(1, self.opened.checkpoints))]:
-            if checkpoint is not tree.current:
+            if checkpoint is not tree.nearest():
                 tree.drop(checkpoint)
         for owner, checkpoint in self._automatic():
             if self._count() <= self._states:

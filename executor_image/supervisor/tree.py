@@ -227,7 +227,12 @@ class ForkTree:
 
     def nearest(self) -> Checkpoint | None:
         """The present state, or what comes nearest to it: the state that it came from, or the newest there is."""
-        return self.current or self.parent() or next(reversed(self.checkpoints), None)
+        return self.current or self._same() or self.parent() or next(reversed(self.checkpoints), None)
+
+    def _same(self) -> Checkpoint | None:
+        """The present variables with other files: the host has written some since."""
+        mine = (self.execution, self.origin)
+        return next((c for c in reversed(self.checkpoints) if (c.execution, c.origin) == mine), None)
 
     def parent(self) -> Checkpoint | None:
         """The state that the present one came from, if it is kept."""

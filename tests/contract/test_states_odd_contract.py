@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator import Files, Sandbox, State
+from orchestrator import Files, Limits, Sandbox, State
 from orchestrator.errors import CheckpointError
 from tests.contract.conftest import IMPORTS
 
@@ -162,6 +162,18 @@ def test_without_descriptors_no_checkpoint_is_made_and_nothing_is_lost(box: Sand
     assert box.run_code("len(leaked) > 50, x").value == (True, 2)
     box.run_code("for fd in leaked: os.close(fd)")
     box.checkpoint("again")
+
+
+def test_what_a_kill_goes_back_to_is_kept_when_memory_gets_scarce_while_threads_are_alive(
+    make: Callable[..., Sandbox],
+) -> None:
+    with make(authorized_imports=IMPORTS, limits=Limits(memory="256m", checkpoint_memory=0.0)) as box:
+        box.run_code("import os, time, threading\nx = 1")
+        box.run_code("x = 2\nthreading.Thread(target=threading.Event().wait, daemon=True).start()")
+        box.run_code("blob = bytearray(b'x') * (215 << 20); time.sleep(0.2)")
+        ended = box.run_code("os._exit(1)")
+        assert (ended.state, ended.restored_to) == (State.LOST, 1)
+        assert box.run_code("x").value == 1
 
 
 # Handles.
