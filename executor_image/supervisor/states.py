@@ -17,7 +17,7 @@ from executor_api.v1 import executor_pb2 as pb
 from executor_image import frames
 from executor_image.supervisor.container import MAX_BRANCHES, MAX_PINNED, Container
 from executor_image.supervisor.peer import Peer, PeerGone
-from executor_image.supervisor.tree import Checkpoint, ForkTree
+from executor_image.supervisor.tree import Checkpoint, ForkTree, NoCopy
 
 MAX_NAME = 200  # bytes
 STATE_DEADLINE = 15.0  # seconds for one request; a fork of a few GiB takes a tenth of one, files of 64 MiB another
@@ -168,7 +168,10 @@ class States:
 
     async def _rollback(self, checkpoint: Checkpoint) -> pb.StateReply:
         info = self._info(checkpoint)
-        woken = await self._tree.promote(checkpoint)
+        try:
+            woken = await self._tree.promote(checkpoint, spend=False)
+        except NoCopy:
+            raise Refused(FULL) from None
         info.current = True
         return pb.StateReply(checkpoints=[info], files_restored=woken.files_restored, files_reason=woken.reason)
 

@@ -57,6 +57,10 @@ class Woken:
     reason: bytes
 
 
+class NoCopy(Exception):
+    """There is too little memory, or there are too few processes, for another copy."""
+
+
 class Listener(Protocol):
     """Who is told what happens in the tree."""
 
@@ -242,18 +246,22 @@ class ForkTree:
             return next((c for c in self.checkpoints if c.number == self.origin.number), None)
         return next((c for c in reversed(self.checkpoints) if c.execution == self.origin.execution), None)
 
-    async def promote(self, checkpoint: Checkpoint) -> Woken:
+    async def promote(self, checkpoint: Checkpoint, *, spend: bool = True) -> Woken:
         """The checkpoint's process becomes the head, after it has left a copy of itself in its place.
 
-        The head of before is killed, unless it is dead. If no copy can be made there is one checkpoint less.
+        The head of before is killed, unless it is dead. If no copy can be made there is one checkpoint less, with
+        ``spend``; without it nothing has happened.
 
         Raises:
+            NoCopy: no copy can be made.
             PeerGone: the checkpoint's process does not answer. The present state is the same still; if the head has
                 been killed already, ``current`` holds it.
         """
         peer = checkpoint.peer
         self._wake_up(peer)
         copy = await self._copy(checkpoint)
+        if copy is None and not spend:
+            raise NoCopy
         self._replace_head(peer)
         if copy:
             checkpoint.peer = copy
