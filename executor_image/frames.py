@@ -52,7 +52,7 @@ CHECK = 67  # is it awake, and has it done what it was told before?
 
 # warden -> supervisor
 SWEPT = 96  # SWEPT_BODY
-REMOVED = 97  # u32
+REMOVED = 97
 CHECKED = 98
 
 FORK_CHECKPOINT = 0  # of the present state, the workspace looked at again
@@ -109,7 +109,7 @@ TO_WARDEN: Legal = {
 }
 FROM_WARDEN: Legal = {
     SWEPT: (SWEPT_BODY.size, SWEPT_BODY.size),
-    REMOVED: (U32.size, U32.size),
+    REMOVED: (0, 0),
     CHECKED: (0, 0),
 }
 _NOT_LEGAL = (1, 0)  # no length is

@@ -50,6 +50,7 @@ class Stage:
     disk: int  # bytes, of the workspace
     pids: int
     states: int  # of pids: processes that hold a state or watch over them
+    nofile: int  # open files of one process of the runner's
     lease: float  # seconds
     lifetime: float  # seconds
 
@@ -57,7 +58,7 @@ class Stage:
 def parse(argv: Sequence[str]) -> Stage:
     """Arguments -> Stage."""
     parser = argparse.ArgumentParser(prog="launcher", allow_abbrev=False)
-    for name in ("supervisor-uid", "runner-uid", "memory", "disk", "pids", "states"):
+    for name in ("supervisor-uid", "runner-uid", "memory", "disk", "pids", "states", "nofile"):
         parser.add_argument(f"--{name}", type=int, required=True)
     for name in ("lease", "lifetime"):
         parser.add_argument(f"--{name}", type=float, required=True)
@@ -71,6 +72,7 @@ def limit_runner(stage: Stage) -> None:
     # further while user code runs, and so can still do its own work when that has used up its share.
     privileges.limit(resource.RLIMIT_DATA, stage.memory * 9 // 10)
     privileges.limit(resource.RLIMIT_FSIZE, stage.disk)
+    privileges.limit(resource.RLIMIT_NOFILE, stage.nofile)
     privileges.limit(resource.RLIMIT_STACK, STACK_BYTES)
     # Counted per uid, and this uid is of this container alone: leaves the supervisor room to start threads.
     privileges.limit(

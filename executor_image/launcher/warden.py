@@ -48,7 +48,7 @@ def serve(channel: socket.socket) -> NoReturn:
                 channel.sendall(frames.pack(frames.CHECKED))
             else:
                 remove(*frames.U32.unpack(body))
-                channel.sendall(frames.pack(frames.REMOVED, body))
+                channel.sendall(frames.pack(frames.REMOVED))
     os._exit(0)
 
 

@@ -17,11 +17,13 @@ from executor_image.supervisor import proc
 from executor_image.supervisor.peer import PeerGone
 from executor_image.supervisor.staged import Staged
 from executor_image.supervisor.tree import Checkpoint, ForkTree, Numbers
-from executor_image.supervisor.warden import Warden
+from executor_image.supervisor.warden import Staying, Warden
 
 MAX_BRANCHES = 16  # each has a stream, a workspace, and processes
 MAX_PINNED = 32  # checkpoints that were asked for: each is a process, and holds memory that nobody else frees
 SECRET_BYTES = 32
+UNWATCHED = "the process that watches over the sandbox is gone"
+UNENDING = "something that the code has started cannot be ended"
 LAST_WORDS = 2.0  # seconds for the host to hear why, before this process ends, and with it the container
 ATTACH_DEADLINE = 20.0  # seconds for somebody to attach to a branch that was made
 PRESSURE_POLL = 0.02  # seconds between two looks at the memory while code runs
@@ -43,14 +45,19 @@ class Branch(Protocol):
         """The kernel says that its head has ended."""
 
     def give_up(self) -> None:
-        """Nothing can be stopped or brought back any more."""
+        """Nothing can be stopped or brought back any more; the container knows why."""
 
     def close(self) -> None:
         """Ends it."""
 
 
 class Container:
-    """One per container. ``lock`` is held by whoever sweeps or makes processes that are not in a tree yet."""
+    """One per container.
+
+    Attributes:
+        lock: held by whoever sweeps, or makes processes that are not in a tree yet.
+        over: why nothing can be stopped any more; empty as long as it can.
+    """
 
     def __init__(self, staged: Staged, opened: pb.Open) -> None:
         self.opened = opened
@@ -61,7 +68,7 @@ class Container:
         self.lock = asyncio.Lock()
         self.branches: list[Branch] = []
         self.secrets: dict[int, bytes] = {}  # of branches that nobody has attached to yet
-        self._watched = True  # the warden has not ended
+        self.over = ""
         self._given_up = False
         self.warden = Warden(staged.warden, staged.warden_pid, self.give_up)
         self._states = staged.states
@@ -72,24 +79,18 @@ class Container:
         """True unless the warden has ended, the kernel asked in this moment."""
         with suppress(ChildProcessError):  # it has been asked before
             self._note(os.waitpid(self.warden.pid, os.WNOHANG)[0])
-        return self._watched
+        return not self.over
 
     def _note(self, ended: int) -> None:
         if ended == self.warden.pid:
-            self._watched = False
+            self.over = UNWATCHED
             asyncio.get_running_loop().call_soon(self.give_up)  # not in the midst of what asked
 
-    async def check(self) -> None:
-        """Makes sure that what the warden was told is done."""
-        with suppress(PeerGone):
-            await self.warden.check()
-            return
-        self.give_up()
-
-    def give_up(self) -> None:
+    def give_up(self, why: str = UNWATCHED) -> None:
         """Something cannot be stopped any more but all together: whoever waits is told, and then this is the end."""
+        self.over = self.over or why
         if not self._given_up:
-            self._watched, self._given_up = False, True
+            self._given_up = True
             asyncio.get_running_loop().call_later(LAST_WORDS, os._exit, 0)
             for branch in list(self.branches):
                 branch.give_up()
@@ -138,20 +139,36 @@ class Container:
         strays = alive.keys() - known - retired
         return any(not _descends(pid, alive, running) for pid in strays)
 
-    async def sweep(self, of: Branch) -> bool:
-        """Kills the strays of a branch; False if one of them is still there. Needs the lock.
-
-        Raises:
-            PeerGone: the warden has ended.
-        """
-        spare = [pid for b in self.branches if b is not of for pid in b.tree.known()]  # and the copies they make
-        stopped = [pid for b in self.branches for pid in b.tree.stopped]
-        keep = self._known() - set(stopped) - {self.warden.pid}
+    async def clean(self, of: Branch) -> bool:
+        """Kills the strays of a branch. False if that cannot be done: nothing is promised then, and this is the end."""
         try:
-            return not await self.warden.sweep(keep=keep, stopped=stopped, spare=spare)
+            async with self.lock:
+                if not self.has_strays(of) or not await self.warden.sweep(lambda: self._staying(of)):
+                    return True
         except PeerGone:
             self.give_up()
-            raise
+        else:
+            self.give_up(UNENDING)
+        return False
+
+    async def stop(self, branch: Branch) -> bool:
+        """Stops a branch: nothing of the user's runs in it until it is needed again. False as of ``clean``.
+
+        What runs may start processes until it is stopped; only after that it is known who is a stray.
+        """
+        branch.tree.freeze()
+        try:
+            await self.warden.check()
+        except PeerGone:
+            self.give_up()
+            return False
+        return await self.clean(branch)
+
+    def _staying(self, of: Branch) -> Staying:
+        """Who stays when the strays of a branch are swept."""
+        spare = [pid for b in self.branches if b is not of for pid in b.tree.known()]  # and the copies they make
+        stopped = [pid for b in self.branches for pid in b.tree.stopped]
+        return Staying(list(self._known() - set(stopped)), stopped, spare)
 
     def _known(self) -> set[int]:
         return {self.warden.pid, *(pid for branch in self.branches for pid in branch.tree.known())}
@@ -208,23 +225,22 @@ class Container:
                 owner.drop(checkpoint)
         self.watch_memory()
 
-    async def make_room(self) -> bool:
-        """Lets the oldest checkpoint go, because a process could not be made; False if there is none to let go."""
+    async def make_room(self, needed: Checkpoint | None = None) -> bool:
+        """Lets the oldest go that is not ``needed``, because a process could not be made; False if there is none."""
         for owner, checkpoint in self._automatic():
-            owner.drop(checkpoint)
-            await asyncio.sleep(_FREED)
-            return True
+            if checkpoint is not needed:
+                owner.drop(checkpoint)
+                await asyncio.sleep(_FREED)
+                return True
         return False
 
     async def forget(self, branch: Branch, number: int) -> None:
         """A branch is over: what is left of it is killed, and its workspace removed."""
         self.branches.remove(branch)
         branch.tree.close()
-        with suppress(PeerGone):
-            async with self.lock:
-                if self.has_strays(branch):
-                    await self.sweep(branch)
-            await self.warden.remove(number)
+        if await self.clean(branch):
+            with suppress(PeerGone):
+                await self.warden.remove(number)
 
 
 def _descends(pid: int, parents: dict[int, int], roots: list[int]) -> bool:

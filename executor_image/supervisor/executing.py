@@ -23,7 +23,6 @@ from executor_image.supervisor.execution import CappedOutput, Running
 from executor_image.supervisor.outbox import Outbox
 from executor_image.supervisor.tree import ForkTree, Woken, describe_exit
 
-UNWATCHED = "the process that watches over the sandbox is gone"
 MAX_CALLS = 1_000_000  # tool calls in one execution; the host refuses far fewer, one by one
 
 _STATUS = {
@@ -182,7 +181,8 @@ class Executing:
         """No state of before is left, or nothing can be stopped any more."""
         if self.running:
             status = self.running.stopping or pb.Finished.STATUS_DIED
-            reason = "the process that held the state is gone" if self._container.is_watched() else UNWATCHED
+            self._container.is_watched()  # else the reason is another
+            reason = self._container.over or "the process that held the state is gone"
             self._finish(status, pb.Finished.STATE_LOST, reason=reason)
 
     def finish_dead(self, wait_status: int, newest: bool, woken: Woken) -> None:

@@ -12,7 +12,6 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from executor_api.v1 import executor_pb2 as pb
@@ -31,7 +30,7 @@ from executor_image.supervisor.tree import ForkTree, Woken
 FREEZE_AFTER = 0.25  # seconds without a request, after which the branch's processes are stopped
 KILL_DEADLINE = 5.0  # seconds for a kill to be done and the state to be back; it takes milliseconds
 FILE_DEADLINE = 20.0  # seconds for one file request of at most 1 MiB
-FORK_DEADLINE = 5.0  # seconds for the head to make a checkpoint: user code can run there too, in a finalizer
+FORK_DEADLINE = 5.0  # seconds for the head to make a checkpoint: it copies page tables, and reads what is new in files
 
 
 class HostViolation(Exception):
@@ -52,14 +51,13 @@ class Session:
         self._pipes = Pipes(*pipes, self._execution.take_output)
         self._states = States(container, self)
         self._file_timer: asyncio.TimerHandle | None = None
-        self._work: asyncio.Task[None] | None = None  # the coroutine under way
+        self._work: asyncio.Task[object] | None = None  # the coroutine under way
         self._waiting: Callable[[], None] | None = None  # what the host asked for meanwhile
         self._interrupted = 0  # an execution that was to be interrupted before it had begun
         self._requesting = False  # a state request has not been answered yet
         self._forked = asyncio.Event()  # the fork that was asked for last has been reported
         self._fork_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._checking: asyncio.Task[None] | None = None
         self._unsettled = False  # the present state has come about since the last checkpoint
         self._died: int | None = None  # wait status of a head that died while a coroutine was under way
         self._closing: asyncio.Task[None] | None = None
@@ -122,13 +120,13 @@ class Session:
             operation()
             self._execution.interrupt(self._interrupted)
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def _do(self, work: Coroutine[Any, Any, object]) -> None:
         """Runs a coroutine; what the host asks for meanwhile waits for its end, and so does a death."""
         assert self._work is None
         self._work = asyncio.get_running_loop().create_task(work)
         self._work.add_done_callback(self._on_done)
 
-    def _on_done(self, work: asyncio.Task[None]) -> None:
+    def _on_done(self, work: asyncio.Task[object]) -> None:
         self._work = None
         if not work.cancelled() and (error := work.exception()):
             traceback.print_exception(error)  # a fault of this program's: what is not understood is not gone on with
@@ -158,14 +156,16 @@ class Session:
             self._file_timer = None
             self.outbox.put(pb.ExecutorMessage(file_reply=reply))
             self._idle()
-            if not self.spent and self.has_threads():
-                self._freeze()
 
     def _file_reply_from_runner(self, body: bytes) -> None:
         try:
             self._file_reply(pb.FileReply.FromString(body))
         except DecodeError:
             self.fault("sent a reply that cannot be read")
+            return
+        if self.has_threads():  # they have run meanwhile
+            self._unsettled = True
+            self.settle()
 
     def _request(self, message: pb.HostMessage) -> None:
         self._requesting = True
@@ -234,39 +234,31 @@ class Session:
         if not self._unsettled:
             return
         self._unsettled = False
-        if self._container.has_strays(self):
+        if self.has_threads():
+            self._do(self._stop())
+        elif self._container.has_strays(self):
             self._do(self._clean())
         else:
             self._checkpoint()
 
     async def _clean(self) -> None:
-        """Without a sweep that is known to be done nothing is promised any more."""
-        swept = False
-        with suppress(PeerGone):
-            async with self._container.lock:
-                swept = await self._container.sweep(self)
-        if swept:
+        if await self._container.clean(self):
             self._checkpoint()
-        else:
-            self._container.give_up()
+
+    async def _stop(self) -> None:
+        """Threads do not survive a fork: with some alive the head is stopped at once until it is needed again."""
+        if await self._container.stop(self) and not self.has_threads():
+            self._checkpoint()  # the last ended just before
 
     def _checkpoint(self) -> None:
-        """Threads do not survive a fork: with some alive the head is stopped at once until it is needed again."""
         if proc.is_inspectable(self.tree.head.pid):
             self.fault("has opened its memory to others")  # and its copies' would be open, too
-        elif self.has_threads():
-            self._freeze()
-        else:
-            self._forked.clear()
-            self.tree.fork()
-            if self._fork_timer:
-                self._fork_timer.cancel()  # of a head that died before it had answered
-            self._fork_timer = asyncio.get_running_loop().call_later(FORK_DEADLINE, self._on_no_fork)
-
-    def _freeze(self) -> None:
-        """Nothing of the user's runs until the next request, whatever it is that runs there."""
-        self.tree.freeze()
-        self._checking = asyncio.get_running_loop().create_task(self._container.check())
+            return
+        self._forked.clear()
+        self.tree.fork()
+        if self._fork_timer:
+            self._fork_timer.cancel()  # of a head that died before it had answered
+        self._fork_timer = asyncio.get_running_loop().call_later(FORK_DEADLINE, self._on_no_fork)
 
     def _on_no_fork(self) -> None:
         if self.tree.forking:
@@ -296,11 +288,12 @@ class Session:
         if self._work or self.tree.forking:
             self._idle()  # it ends by itself, and soon
         elif not self.executing and not self._file_timer and not self.spent:
-            self._freeze()
+            self._do(self._container.stop(self))  # whatever runs there: the code may have taken the Python over
 
     async def fork_now(self) -> None:
         """Another checkpoint of the present state, if one can be made."""
-        self._checkpoint()
+        if not self.has_threads():
+            self._checkpoint()
         if self.tree.forking:
             await self._forked.wait()
 
@@ -350,13 +343,11 @@ class Session:
         running = self._execution.running
         if running:
             running.killed = True
-            self._execution.after(2 * KILL_DEADLINE, self.give_up)
+            self._execution.after(2 * KILL_DEADLINE, self.give_up)  # should going back stop half-way: it has a deadline
         try:
             async with asyncio.timeout(KILL_DEADLINE):
-                async with self._container.lock:
-                    if self._container.has_strays(self) and not await self._container.sweep(self):
-                        self._container.give_up()
-                        return
+                if not await self._container.clean(self):
+                    return
                 newest = self.tree.current is not None
                 woken = await self._go_back()
         except (TimeoutError, PeerGone):

@@ -17,9 +17,10 @@ from executor_api.v1 import executor_pb2 as pb
 from executor_image import frames
 from executor_image.supervisor.container import MAX_BRANCHES, MAX_PINNED, Container
 from executor_image.supervisor.peer import Peer, PeerGone
-from executor_image.supervisor.tree import Checkpoint, ForkTree, NoCopy
+from executor_image.supervisor.tree import Checkpoint, ForkTree, NoCopy, Woken
 
 MAX_NAME = 200  # bytes
+MAX_ERROR = 500  # characters
 STATE_DEADLINE = 15.0  # seconds for one request; a fork of a few GiB takes a tenth of one, files of 64 MiB another
 BIRTH_DEADLINE = 3.0  # seconds for the first process of a branch: other branches' kills may have to wait for that
 MEASURE_SECONDS = 1.0  # for one checkpoint to say what it holds
@@ -78,18 +79,18 @@ class States:
         except Missing:
             return pb.StateReply(missing=True, error="there is no such checkpoint", checkpoints=self._listed())
         except Refused as refused:
-            return pb.StateReply(error=str(refused))
+            return pb.StateReply(error=str(refused)[:MAX_ERROR])
         except PeerGone:
-            return pb.StateReply(error="the process that holds that state has ended; nothing was changed")
+            return pb.StateReply(error="the process that holds that state has ended")
         except TimeoutError:
-            return pb.StateReply(error=f"it took longer than {STATE_DEADLINE:g} s")
+            return pb.StateReply(error="it took too long, and was given up")
 
     async def _do(self, message: pb.HostMessage) -> pb.StateReply:
         match message.WhichOneof("kind"):
             case "checkpoint":
                 return await self._checkpoint(message.checkpoint.name)
             case "rollback":
-                return await self._rollback(self._find(message.rollback.to))
+                return await self._rollback(message.rollback)
             case "fork":
                 at = message.fork.at
                 return await self._fork(self._find(at) if at.WhichOneof("kind") else None)
@@ -166,25 +167,33 @@ class States:
 
     # -------------------------------------------------------------------------------------------------- going back
 
-    async def _rollback(self, checkpoint: Checkpoint) -> pb.StateReply:
+    async def _rollback(self, request: pb.Rollback) -> pb.StateReply:
+        if request.HasField("only_from") and request.only_from != self._tree.execution:
+            raise Refused(f"the present state is not that of execution {request.only_from} any more")
+        checkpoint = self._find(request.to)
         info = self._info(checkpoint)
-        try:
-            woken = await self._tree.promote(checkpoint, spend=False)
-        except NoCopy:
-            raise Refused(FULL) from None
+        woken = await self._promoted(checkpoint)
         info.current = True
         return pb.StateReply(checkpoints=[info], files_restored=woken.files_restored, files_reason=woken.reason)
+
+    async def _promoted(self, checkpoint: Checkpoint) -> Woken:
+        while True:
+            try:
+                return await self._tree.promote(checkpoint, spend=False)
+            except NoCopy:
+                if not await self._container.make_room(needed=checkpoint):
+                    raise Refused(FULL) from None
 
     # --------------------------------------------------------------------------------------------------- branches
 
     async def _fork(self, source: Checkpoint | None) -> pb.StateReply:
-        if len(self._container.branches) > MAX_BRANCHES:
-            raise Refused(f"there are {MAX_BRANCHES} branches already; close one first")
         if source is None and self._home.has_threads():
             raise Refused(THREADS)
         at = source or self._tree
         # While there is a process that is in no tree, nobody sweeps; and nobody waits long for one that is hostile.
         async with self._container.lock, asyncio.timeout(BIRTH_DEADLINE):
+            if len(self._container.branches) > MAX_BRANCHES:
+                raise Refused(f"there are {MAX_BRANCHES} branches already; close one first")
             head, pipes = await self._born(source)
             number, secret = self._container.new_secret()
             branch = self._home.adopt(number, head, pipes)
@@ -206,7 +215,7 @@ class States:
         head, out, err = Peer(ours), os.pipe(), os.pipe()
         try:
             while not await self._tree.fork_branch(source, theirs, (out[1], err[1])):
-                if not await self._container.make_room():
+                if not await self._container.make_room(needed=source):
                     raise Refused(FULL)
         except BaseException:
             head.close()

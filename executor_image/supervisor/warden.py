@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 from executor_image import frames
 from executor_image.supervisor.peer import Peer, PeerGone
 
 # Seconds, above what a sweep takes at the most. User code may have stopped the warden, and then nobody can wake it.
 ANSWER_DEADLINE = 4.5
+
+
+@dataclass(frozen=True)
+class Staying:
+    """Pids that a sweep leaves alone: those that run, those that are stopped, and those whose descendants stay, too."""
+
+    keep: list[int]
+    stopped: list[int]
+    spare: list[int]
 
 
 class Warden:
@@ -28,33 +38,33 @@ class Warden:
         if pid > 1 and pid != self.pid:  # a pid may be a head's own word
             self._peer.send(frames.SIGNAL, frames.SIGNAL_BODY.pack(pid, number))
 
-    async def sweep(self, *, keep: Iterable[int], stopped: Iterable[int], spare: Iterable[int]) -> int:
-        """Kills every process of the runner's uid that is not among these or a descendant of ``spare``.
+    async def sweep(self, who_stays: Callable[[], Staying]) -> int:
+        """Kills every process of the runner's uid but these; gives how many of them are still there after that.
 
-        Gives how many of them are still there after that.
+        ``who_stays`` is asked in the moment of sending: what other branches start or stop later is told the warden
+        after this.
 
         Raises:
             PeerGone: the warden has ended, or does not answer.
         """
-        body = json.dumps({"keep": list(keep), "stopped": list(stopped), "spare": list(spare)}).encode()
-        _, left = frames.SWEPT_BODY.unpack(await self._ask(frames.SWEEP, body, frames.SWEPT))
-        return int(left)
+        body = await self._ask(frames.SWEEP, lambda: json.dumps(asdict(who_stays())).encode(), frames.SWEPT)
+        return int(frames.SWEPT_BODY.unpack(body)[1])
 
     async def remove(self, branch: int) -> None:
         """Removes a branch's workspace; errors as of ``sweep``."""
-        await self._ask(frames.REMOVE, frames.U32.pack(branch), frames.REMOVED)
+        await self._ask(frames.REMOVE, lambda: frames.U32.pack(branch), frames.REMOVED)
 
     async def check(self) -> None:
         """Waits until it has done what it was told before; errors as of ``sweep``."""
-        await self._ask(frames.CHECK, b"", frames.CHECKED)
+        await self._ask(frames.CHECK, bytes, frames.CHECKED)
 
-    async def _ask(self, kind: int, body: bytes, answer: int) -> bytes:
+    async def _ask(self, kind: int, body: Callable[[], bytes], answer: int) -> bytes:
         """Whoever asks may be cancelled; the answer to it must not be taken for that to the next."""
         return await asyncio.shield(self._answered(kind, body, answer))
 
-    async def _answered(self, kind: int, body: bytes, answer: int) -> bytes:
+    async def _answered(self, kind: int, body: Callable[[], bytes], answer: int) -> bytes:
         try:
             async with self._one_at_a_time, asyncio.timeout(ANSWER_DEADLINE):
-                return await self._peer.ask(kind, body, answer)
+                return await self._peer.ask(kind, body(), answer)
         except TimeoutError:
             raise PeerGone("the warden does not answer") from None

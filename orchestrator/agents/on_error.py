@@ -10,7 +10,6 @@ from orchestrator.events import Execution, State
 from orchestrator.sandbox import AsyncSandbox
 
 OnError = Literal["keep", "rollback"]
-_LATER = "other code ran in this sandbox meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,13 @@ async def undone(sandbox: AsyncSandbox, execution: Execution) -> Settled:
         SandboxDied, ProtocolViolation: the sandbox failed meanwhile. That there is no state to go back to is no error.
     """
     try:
-        rollback = await sandbox.undo()
+        rollback = await sandbox.undo(execution.execution_count)  # not what the owner of a borrowed one did since
     except CheckpointError as error:
         return Settled(execution, str(error))
-    count = rollback.checkpoint.execution_count
-    if count >= execution.execution_count:  # of a borrowed sandbox that its owner used in between
-        return Settled(execution, _LATER)
     restored = replace(
         execution,
         state=State.RESTORED,
-        restored_to=count,
+        restored_to=rollback.checkpoint.execution_count,
         files=rollback.files,
         files_reason=rollback.files_reason,
     )

@@ -94,9 +94,9 @@ class Sandbox:
         """See ``AsyncSandbox.rollback``."""
         return Portal.run(self._sandbox.rollback(to))
 
-    def undo(self) -> Rollback:
+    def undo(self, execution: int | None = None) -> Rollback:
         """See ``AsyncSandbox.undo``."""
-        return Portal.run(self._sandbox.undo())
+        return Portal.run(self._sandbox.undo(execution))
 
     def drop(self, checkpoint: Which) -> None:
         """See ``AsyncSandbox.drop``."""

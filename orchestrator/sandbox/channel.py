@@ -50,7 +50,7 @@ def check_socket(directory: int, uid: int) -> None:
     ``connect`` follows links: a compromised executor could point it at another session's socket, or the engine's.
 
     Raises:
-        FileNotFoundError: it is not there yet.
+        FileNotFoundError: it is not there, or not yet.
         ProtocolViolation: it is something else.
     """
     found = os.stat(SOCKET_NAME, dir_fd=directory, follow_symlinks=False)

@@ -31,6 +31,7 @@ from orchestrator.sandbox.calls import HostTools
 from orchestrator.sandbox.channel import Channel
 from orchestrator.sandbox.values import decode, decode_arguments, decode_message
 
+MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
 MAX_BUNDLES = 16
 MAX_REASON_SHOWN = 200  # characters
 _STREAMS: dict[int, Stream] = {pb.Output.STREAM_STDOUT: "stdout", pb.Output.STREAM_STDERR: "stderr"}
@@ -255,3 +256,14 @@ def _usage(usage: pb.Usage) -> Usage:
         output_bytes=usage.output_bytes,
         tool_calls=usage.tool_calls,
     )
+
+
+def encoded(code: str) -> bytes | Execution:
+    """The code's bytes, or, if it is too long to be sent, what the model is told."""
+    if not isinstance(code, str):
+        raise TypeError(f"code must be a str, not {type(code).__name__}")
+    source = code.encode("utf-8", "surrogatepass")
+    if len(source) <= MAX_CODE:
+        return source
+    text = f"the code is {len(source):,} bytes long; at most {MAX_CODE:,} can be run at once. Nothing was run."
+    return Execution(Status.ERROR, State.KEPT, 0, error=ExecutionError("CodeTooLong", text))

@@ -78,7 +78,10 @@ class Link:
             TimeoutError: it did not answer.
         """
         # The connection is open; should it be opened again, it must not be to something else.
-        check_socket(self.directory, self.container.session.supervisor_uid)
+        try:
+            check_socket(self.directory, self.container.session.supervisor_uid)
+        except OSError as error:
+            raise SandboxDied(f"the executor's socket is gone: {error}") from None
         async with asyncio.timeout(ATTACH_DEADLINE):
             return replace(self, channel=await self.channel.branch(forked), is_branch=True)
 

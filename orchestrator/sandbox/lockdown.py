@@ -22,6 +22,7 @@ SOCKET_MOUNT = "/run/s"
 # Processes that hold states (heads and checkpoints of all branches) and the warden: on top of limits.pids, so that they
 # take nothing from user code.
 STATES = 64
+FILES = 512  # open files that the supervisor may need for all states and branches, whatever limits.nofile says
 BRANCHES_FACTOR = 4  # all branches' workspaces together, in workspaces; they are memory, which has a limit of its own
 TMP_BYTES = 16 << 20  # /tmp: scratch of libraries such as matplotlib's font cache
 TMP_INODES = 1024
@@ -82,6 +83,7 @@ def _launcher_arguments(session: Session, limits: Limits, memory: int) -> list[s
         "disk": parse_size(limits.disk),
         "pids": limits.pids + STATES,
         "states": STATES,
+        "nofile": limits.nofile,
         "lease": session.lease,
         "lifetime": session.lifetime,
     }
@@ -147,7 +149,7 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
         "OomScoreAdj": 100,
         "Ulimits": [
             _ulimit("core", 0),
-            _ulimit("nofile", limits.nofile),
+            _ulimit("nofile", max(limits.nofile, FILES)),  # the launcher lowers the runner's
             _ulimit("memlock", 0),
             _ulimit("msgqueue", 0),
         ],

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from executor_api.v1 import executor_pb2 as pb
 
-from orchestrator.config import Config, Limits, parse_size
+from orchestrator.config import Config, Limits
 from orchestrator.errors import (
     CheckpointError,
     EngineError,
@@ -19,12 +19,12 @@ from orchestrator.errors import (
     SandboxClosed,
     SandboxDied,
 )
-from orchestrator.events import Execution, ExecutionError, ExecutionEvent, Finished, Output, State, Status
+from orchestrator.events import Execution, ExecutionEvent, Finished, Output
 from orchestrator.policy import import_rules
 from orchestrator.sandbox.calls import HostTools
 from orchestrator.sandbox.container import collect_garbage, in_engine_thread
-from orchestrator.sandbox.environment import checked_env
-from orchestrator.sandbox.execution import Conversation, serving
+from orchestrator.sandbox.environment import budgets, checked_env
+from orchestrator.sandbox.execution import Conversation, encoded, serving
 from orchestrator.sandbox.files import AsyncFiles
 from orchestrator.sandbox.isolation import Isolation
 from orchestrator.sandbox.link import Link
@@ -42,7 +42,6 @@ from orchestrator.sandbox.state import (
 )
 from orchestrator.stack.image import image_tag
 
-MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
 HOST_MARGIN = 20.0  # seconds that the executor may take beyond timeout and grace before it counts as dead
 ABANDON_DEADLINE = 10.0  # seconds to stop an execution that nobody waits for any more
 _FAILURES = (SandboxDied, ProtocolViolation, TimeoutError)
@@ -93,12 +92,7 @@ class AsyncSandbox:
             "tools": self._tools.specs(),
             "final_answer": final_answer,
             "env": checked_env(env or {}),
-            "memory_bytes": parse_size(self._config.limits.memory),
-            "output_bytes": parse_size(self._config.limits.output),
-            "grace_seconds": self._config.grace,
-            "checkpoints": self._config.limits.checkpoints,
-            "checkpoint_share": self._config.limits.checkpoint_memory,
-            "checkpoint_files": parse_size(self._config.limits.checkpoint_files),
+            **budgets(self._config),
         }
         self._link: Link | None = None
         self._conversation: Conversation | None = None
@@ -264,7 +258,7 @@ class AsyncSandbox:
         Closing the generator early interrupts the execution.
         """
         seconds = replace(self._config, timeout=timeout).timeout if timeout is not None else self._config.timeout
-        source = _encoded(code)
+        source = encoded(code)
         if isinstance(source, Execution):
             yield Finished(source)
             return
@@ -291,6 +285,8 @@ class AsyncSandbox:
                 channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=channel.session.execution)))
                 while channel.session.phase is not Phase.IDLE:
                     message = await channel.read()
+                if message.HasField("finished"):
+                    self._forkable = message.finished.forkable
                 if message.finished.spent:
                     await self._discard()
         except _FAILURES:
@@ -333,21 +329,27 @@ class AsyncSandbox:
             SandboxDied: the container went away.
         """
         named = to if isinstance(to, Checkpoint) else repr(to)
-        return await self._rollback(lambda container: target(to, container), f"rollback({named})")
+        return await self._rollback(lambda container: pb.Rollback(to=target(to, container)), f"rollback({named})")
 
-    async def undo(self) -> Rollback:
+    async def undo(self, execution: int | None = None) -> Rollback:
         """Goes back to the state that the present one came from: before the last execution.
 
+        Args:
+            execution: the count of the execution to take back, where others may have run code since: nothing happens
+                if the present state is another's.
+
         Raises:
-            CheckpointError: that state is not kept any more (the message lists what there is), or there is none.
+            CheckpointError: that state is not kept any more (the message lists what there is), there is none, or the
+                present one is of another execution.
             SandboxDied: the container went away.
         """
-        return await self._rollback(lambda _: pb.Target(before_last=True), "undo()")
+        request = pb.Rollback(to=pb.Target(before_last=True), only_from=execution)
+        return await self._rollback(lambda _: request, "undo()")
 
-    async def _rollback(self, where: Callable[[str], pb.Target], what: str) -> Rollback:
+    async def _rollback(self, request: Callable[[str], pb.Rollback], what: str) -> Rollback:
         async with self._use() as link:
             container = link.container.id
-            rollback = rollback_of(await ask(link, what, rollback=pb.Rollback(to=where(container))), container)
+            rollback = rollback_of(await ask(link, what, rollback=request(container)), container)
             self._forkable = True  # a checkpoint has no threads
             return rollback
 
@@ -409,14 +411,3 @@ class AsyncSandbox:
         """Stops the execution under way, if there is one; it ends with status INTERRUPTED."""
         if self._conversation and self._link:
             self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
-
-
-def _encoded(code: str) -> bytes | Execution:
-    """The code's bytes, or, if it is too long to be sent, what the model is told."""
-    if not isinstance(code, str):
-        raise TypeError(f"code must be a str, not {type(code).__name__}")
-    source = code.encode("utf-8", "surrogatepass")
-    if len(source) <= MAX_CODE:
-        return source
-    text = f"the code is {len(source):,} bytes long; at most {MAX_CODE:,} can be run at once. Nothing was run."
-    return Execution(Status.ERROR, State.KEPT, 0, error=ExecutionError("CodeTooLong", text))

@@ -20,6 +20,7 @@ MAX_OUTCOME = 3 << 20
 MAX_FILE_ENTRIES = 4096
 MAX_CHECKPOINTS = 256  # listed in one reply; the executor has processes for fewer
 MAX_REASON = 1000  # bytes
+MAX_ERROR = 500  # characters
 OUTPUT_SLACK = 64 << 10  # over the cap: pieces are cut at line ends and UTF-8 boundaries by nobody
 MAX_CALLS = 1_000_000  # tool calls in one execution, the refused ones included
 
@@ -105,7 +106,8 @@ class Session:
         return kind
 
     def _check_state(self, reply: pb.StateReply) -> None:
-        if len(reply.checkpoints) > MAX_CHECKPOINTS or len(reply.files_reason) > MAX_REASON:
+        too_long = len(reply.files_reason) > MAX_REASON or len(reply.error) > MAX_ERROR
+        if too_long or len(reply.checkpoints) > MAX_CHECKPOINTS:
             raise ProtocolViolation("an illegal answer about states")
 
     def _check_id(self, received: int) -> None:

@@ -161,6 +161,16 @@ os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert after <= 2 + 4 + 3
 
 
+def test_a_sweep_for_a_branch_that_ends_stops_nobody_for_good(box: Sandbox) -> None:
+    """Its parent, which idles and is stopped, is asked for something while the sweep is on its way."""
+    leaves_strays = "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while True: pass"
+    for i in range(20):
+        with box.fork() as branch:
+            threading.Event().wait(0.25 + i % 5 / 100)  # the parent is stopped by now, or just then
+            branch.run_code(leaves_strays)
+        assert box.run_code("x", timeout=5).value == [1]
+
+
 def test_closing_a_branch_frees_its_memory_and_its_workspace(make: Callable[..., Sandbox]) -> None:
     with make(limits=Limits(memory="256m"), authorized_imports=["os"]) as box:
         box.run_code("import os")

@@ -254,3 +254,32 @@ async def first_answer(channel: Any, attach: pb.Attach | None) -> object:
         return answer.WhichOneof("kind") if answer is not grpc.aio.EOF else await call.code()
     except grpc.aio.AioRpcError as error:
         return error.code()
+
+
+def test_what_a_thread_starts_until_it_is_stopped_is_found(config: Config) -> None:
+    """It is looked for strays once nothing runs any more that could start some."""
+    starts = """
+import os, threading, time
+def start_processes():
+    while True:
+        if os.fork() == 0: time.sleep(600)
+        time.sleep(0.0003)
+threading.Thread(target=start_processes, daemon=True).start()
+time.sleep(0.01)
+"""
+    count = """
+import os
+states = [open(f'/proc/{p}/stat').read().rpartition(')')[2].split()[0] for p in os.listdir('/proc') if p.isdigit()]
+sum(1 for state in states if state != 'Z')  # what a stopped head started is dead, and waits for it to be told so
+"""
+    with (
+        Sandbox(authorized_imports=["os", "threading", "time"], limits=Limits(checkpoints=1)) as box,
+        box.fork() as branch,
+    ):
+        for _ in range(10):
+            assert branch.run_code(starts).status is Status.OK
+            assert not branch.forkable
+            assert branch.checkpoints  # is answered when it has been looked for strays
+            # supervisor, warden, two heads, and each has at most two states, one of which may just be let go
+            assert box.run_code(count).value <= 2 + 2 + 2 * 2
+            branch.rollback(0)

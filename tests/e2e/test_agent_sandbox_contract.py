@@ -119,6 +119,17 @@ async def undo_twice_goes_back_twice(sandbox: AsyncSandbox) -> None:
     assert (await outcome(sandbox, "x")).value == 1
 
 
+async def undo_takes_back_that_execution_or_nothing(sandbox: AsyncSandbox) -> None:
+    first = await outcome(sandbox, "x = 1")
+    second = await outcome(sandbox, "x = 2")
+    with pytest.raises(CheckpointError, match=f"not that of execution {first.execution_count} any more"):
+        await sandbox.undo(first.execution_count)
+    assert (await sandbox.undo(second.execution_count)).checkpoint.execution_count == first.execution_count
+    with pytest.raises(CheckpointError, match="not that of execution"):
+        await sandbox.undo(second.execution_count)
+    assert (await outcome(sandbox, "x")).value == 1
+
+
 async def undo_of_nothing_is_an_error_and_harmless(sandbox: AsyncSandbox) -> None:
     await sandbox.start()
     with pytest.raises(CheckpointError):
@@ -219,6 +230,7 @@ CASES = [
     Case(undo_goes_back_before_the_last_execution, [ran(), failed(), gave(1)]),
     Case(undo_goes_back_to_the_same_state_after_each_failure, [ran(), failed(), failed(), gave(1)]),
     Case(undo_twice_goes_back_twice, [ran(), ran(), ran(), gave(1)]),
+    Case(undo_takes_back_that_execution_or_nothing, [ran(), ran(), gave(1)]),
     Case(undo_of_nothing_is_an_error_and_harmless, [gave(42)]),
     Case(code_too_long_is_never_run_and_counts_for_nothing, [ran(), ran(), TOO_LONG, gave(1)]),
     Case(a_fork_goes_on_from_here_and_neither_sees_the_other, [ran(), gave(1), gave(1)], [[gave(2)]]),

@@ -145,7 +145,7 @@ class FakeSandbox(AsyncSandbox):
             raise
         return Execution(Status.INTERRUPTED, State.KEPT, 1, error=ExecutionError("KeyboardInterrupt", ""))
 
-    async def undo(self) -> Rollback:
+    async def undo(self, execution: int | None = None) -> Rollback:
         """Goes back one execution, or does what ``undos`` says."""
         self._check_open()
         self.undone += 1
@@ -154,6 +154,8 @@ class FakeSandbox(AsyncSandbox):
             raise outcome
         if isinstance(outcome, Rollback):
             return outcome
+        if execution not in (None, self.line[-1]):
+            raise CheckpointError(f"the present state is not that of execution {execution} any more")
         if len(self.line) == 1:
             raise CheckpointError("there is no state before this one")
         self.line.pop()

@@ -13,7 +13,7 @@ from orchestrator.agents.observation import MAX_REASON_LENGTH
 from orchestrator.errors import AgentError, AgentInterrupted, CheckpointError, SandboxDied
 from orchestrator.events import Execution, ExecutionError, Files, FinalAnswer, Finished, State, Status
 from orchestrator.models import ScriptedModel
-from orchestrator.sandbox.state import Checkpoint, Rollback
+from orchestrator.sandbox.state import Rollback
 from tests.unit.fake_sandbox import HANG, FakeSandbox, FakeSettings, Scripted, answered, failed, ran
 from tests.unit.scripted_agents import agent_with, requests, step
 
@@ -157,13 +157,22 @@ def test_an_undo_that_fails_is_told_honestly_and_the_run_goes_on() -> None:
     assert agent.fake.line == [0, 1, 2, 3]
 
 
-def test_a_state_that_is_not_from_before_is_not_called_so() -> None:
-    """Somebody ran code in the borrowed sandbox between the failure and the undo, which then took that back."""
-    theirs = Rollback(Checkpoint(9, "", execution_count=2), Files.RESTORED)
-    told = second_step(after(failed(), [theirs]))
+def test_what_the_owner_of_a_borrowed_sandbox_ran_meanwhile_is_not_taken_back() -> None:
+    class Shared(FakeSandbox):
+        async def undo(self, execution: int | None = None) -> Rollback:
+            if not self.undone:  # first of all, the owner runs something
+                self.script.insert(0, ran())
+                await self.run_code("theirs = 1")
+            return await super().undo(execution)
+
+    sandbox = Shared([ran(), failed(), answered(1)])
+    agent = CodeAgent([], ScriptedModel([step("x = 1"), FAILED, ANSWER]), sandbox=sandbox, on_error="rollback")
+    agent.run("task")
+    assert sandbox.line == [0, 1, 2, 3, 4]
+    told = second_step(agent)
     assert told.execution is not None
     assert told.execution.state is State.KEPT
-    assert told.remarks.startswith("It could not be undone (other code ran in this sandbox meanwhile)")
+    assert told.remarks.startswith("It could not be undone (the present state is not that of execution 2 any more)")
 
 
 def test_a_sandbox_that_dies_when_it_is_to_go_back_ends_the_run_and_the_next_has_a_new_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from executor_image.supervisor.container import SECRET_BYTES, Container
 from executor_image.supervisor.peer import Peer
 from executor_image.supervisor.staged import Staged
 from executor_image.supervisor.tree import Checkpoint, ForkTree
+from executor_image.supervisor.warden import Staying
 from tests.unit.apart import in_own_namespace
 from tests.unit.peers import in_loop, settled, until
 from tests.unit.runners import Runner, process, state
@@ -166,6 +168,17 @@ async def test_room_is_made_by_the_oldest_that_may_go() -> None:
         assert one.tree.checkpoints == [pinned, second[1]]
 
 
+@alone
+async def test_room_is_not_made_by_what_it_is_needed_for() -> None:
+    with container() as it:
+        branch = Twig(it)
+        first, _, third = await branch.grow(3)
+        assert await it.make_room(needed=first)
+        assert branch.tree.checkpoints == [first, third]
+        assert not await it.make_room(needed=first)
+        assert branch.tree.checkpoints == [first, third]
+
+
 # -------------------------------------------------------------------------------------------------------- attaching
 
 
@@ -245,7 +258,8 @@ async def test_without_its_warden_every_branch_is_told_once() -> None:
         os.kill(it.warden.pid, signal.SIGKILL)
         await until(lambda: "given up" in one.told and "given up" in two.told)
         assert not it.is_watched()
-        await it.check()
+        assert it.over == module.UNWATCHED
+        assert not await it.stop(one)
         await settled()
         assert (one.told.count("given up"), two.told.count("given up")) == (1, 1)
         for branch in (one, two):
@@ -253,15 +267,53 @@ async def test_without_its_warden_every_branch_is_told_once() -> None:
 
 
 @alone
-async def test_a_warden_that_is_told_something_has_done_it_when_it_is_checked() -> None:
+async def test_a_branch_that_is_stopped_has_nobody_left_who_runs() -> None:
     with container() as it:
+        spare_this_process(it)
         branch = Twig(it)
         await branch.grow(3)
         pids = branch.tree.known()
-        branch.tree.freeze()
-        await it.check()
-        await until(lambda: {state(pid) for pid in pids} == {"T"})
+        leave = b"self.stray = os.fork()\nif not self.stray:\n    while True: os.getpid()"
+        branch.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1), leave)
+        await until(lambda: frames.STDOUT in branch.told)
+        assert await it.stop(branch)
+        assert {state(pid) for pid in pids} == {"T"}
+        assert {found.pid for found in warden.processes()} == {it.warden.pid, *pids}
         branch.tree.thaw()
+
+
+@alone
+async def test_what_cannot_be_killed_is_the_end_and_every_branch_is_told_why() -> None:
+    module.LAST_WORDS = 1000.0  # then this process would end
+    warden._GONE_SECONDS = 0.05
+    with container() as it:  # this process is number 1, has the runner's uid here, and no signal ends it
+        branch = Twig(it)
+        assert not await it.clean(branch)
+        assert branch.told == ["given up"]
+        assert it.over == module.UNENDING
+
+
+@alone
+async def test_who_stays_is_asked_when_the_sweep_is_sent_not_while_it_waits_for_its_turn() -> None:
+    with container() as it:
+        branch = Twig(it)
+        os.kill(branch.pid, signal.SIGSTOP)
+        stopped = [branch.pid]
+        os.kill(it.warden.pid, signal.SIGSTOP)  # it takes its time
+        checking = asyncio.create_task(it.warden.check())
+        sweeping = asyncio.create_task(it.warden.sweep(lambda: Staying([1, *branch.tree.known()], stopped, [])))
+        await settled()
+        stopped.clear()  # somebody needs it meanwhile
+        os.kill(it.warden.pid, signal.SIGCONT)
+        assert await sweeping == 0
+        await checking
+        await until(lambda: state(branch.pid) in ("R", "S"))
+
+
+def spare_this_process(it: Container) -> None:
+    """In a container, process 1 has another uid than the runner."""
+    known = it._known
+    it._known = lambda: known() | {os.getpid()}  # type: ignore[method-assign]
 
 
 @alone

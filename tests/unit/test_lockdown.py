@@ -19,6 +19,7 @@ from executor_image.launcher import __main__ as launcher
 from orchestrator.config import Limits
 from orchestrator.sandbox.lockdown import (
     BRANCHES_FACTOR,
+    FILES,
     MASKED_PATHS,
     READONLY_PATHS,
     STATES,
@@ -43,7 +44,7 @@ GOLDEN: dict[str, Any] = {
     "Image": "sha256:abc",
     "Cmd": [
         *("--supervisor-uid=1000", "--runner-uid=200007", "--memory=536870912", "--disk=67108864"),
-        *("--pids=128", "--states=64", "--lease=60.0", "--lifetime=86400.0"),
+        *("--pids=128", "--states=64", "--nofile=256", "--lease=60.0", "--lifetime=86400.0"),
     ],
     "User": "0:0",
     "Hostname": "sandbox",
@@ -97,7 +98,7 @@ GOLDEN: dict[str, Any] = {
         "OomScoreAdj": 100,
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
-            {"Name": "nofile", "Soft": 256, "Hard": 256},
+            {"Name": "nofile", "Soft": 512, "Hard": 512},
             {"Name": "memlock", "Soft": 0, "Hard": 0},
             {"Name": "msgqueue", "Soft": 0, "Hard": 0},
         ],
@@ -214,15 +215,33 @@ def test_what_holds_states_takes_no_process_from_user_code(given_limits: Limits)
     assert (stage.lease, stage.lifetime) == (SESSION.lease, SESSION.lifetime)
 
 
+@pytest.mark.parametrize(("nofile", "of_the_container"), [(64, FILES), (FILES, FILES), (4000, 4000)])
+def test_what_user_code_may_open_takes_nothing_from_the_supervisor(nofile: int, of_the_container: int) -> None:
+    body = create_body(SESSION, Limits(nofile=nofile))
+    ulimits = {limit["Name"]: (limit["Soft"], limit["Hard"]) for limit in body["HostConfig"]["Ulimits"]}
+    assert ulimits["nofile"] == (of_the_container, of_the_container)
+    assert set_in_a_child(body, resource.RLIMIT_NOFILE) == (nofile, nofile)
+
+
 @pytest.mark.parametrize(("pids", "of_user_code"), [(24, 4), (25, 5), (64, 44), (1000, 980)])
 def test_user_code_may_have_the_processes_that_the_supervisor_does_not_need(pids: int, of_user_code: int) -> None:
-    stage = launcher.parse(create_body(SESSION, Limits(pids=pids))["Cmd"])
+    body = create_body(SESSION, Limits(pids=pids))
+    assert set_in_a_child(body, resource.RLIMIT_NPROC) == (of_user_code + STATES,) * 2
+
+
+def set_in_a_child(body: dict[str, Any], limit: int) -> tuple[int, int]:
+    """What the launcher lets the runner have. In a child: what is set cannot be raised again."""
+    read, write = os.pipe()
     child = os.fork()
-    if child == 0:  # what is set cannot be raised again
-        launcher.limit_runner(stage)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-        os._exit(0 if (soft, hard) == (of_user_code + STATES,) * 2 else 1)
+    if child == 0:
+        launcher.limit_runner(launcher.parse(body["Cmd"]))
+        os.write(write, json.dumps(resource.getrlimit(limit)).encode())
+        os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+    with os.fdopen(read, "rb") as said:
+        os.close(write)
+        soft, hard = json.loads(said.read())
+    return soft, hard
 
 
 def test_the_branches_have_room_for_several_workspaces() -> None:

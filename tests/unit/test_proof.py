@@ -21,7 +21,7 @@ from executor_image.supervisor import execution as supervisor_execution
 from executor_image.supervisor import session as supervisor_session
 from executor_image.supervisor import states as supervisor_states
 from orchestrator import config, events, policy
-from orchestrator.sandbox import calls, channel, execution, files, isolation, lockdown, sandbox, session, state, values
+from orchestrator.sandbox import calls, channel, execution, files, isolation, lockdown, session, state, values
 
 MESSAGE_OVERHEAD = 4 << 10  # tags, lengths, numbers, a reason
 
@@ -53,12 +53,13 @@ def test_a_proof_is_of_its_token_its_label_and_each_nonce() -> None:
         (channel._NONCE_BYTES, server.NONCE_BYTES),
         (channel.SOCKET_NAME, "executor.sock"),
         (lockdown.SOCKET_MOUNT, str(server.SOCKET_DIR)),
-        (sandbox.MAX_CODE, frames.MAX_CODE),
+        (execution.MAX_CODE, frames.MAX_CODE),
         (session.MAX_TOOL_NAME, frames.MAX_NAME),
         (session.MAX_OUTCOME, frames.MAX_OUTCOME),
         (session.MAX_FILE_ENTRIES, frames.MAX_FILES),
         (session.MAX_OUTPUT_TEXT, outbox.MAX_MESSAGE_TEXT),
         (session.MAX_REASON, frames.MAX_REASON),
+        (session.MAX_ERROR, supervisor_states.MAX_ERROR),
         (state.MAX_NAME, supervisor_states.MAX_NAME),
         (files.PIECE, frames.MAX_FILE_PIECE),
         (values.MAX_BYTES, frames.MAX_VALUE),

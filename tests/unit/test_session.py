@@ -250,6 +250,11 @@ def test_why_files_were_kept_has_a_bound(phase: Phase, message: Callable[..., pb
     refused(in_phase(phase), message(files_reason=bytes(module.MAX_REASON + 1)), "illegal")
 
 
+def test_why_something_was_not_done_has_a_bound() -> None:
+    assert in_phase(Phase.STATES).receive(state_reply(error="x" * module.MAX_ERROR))
+    refused(in_phase(Phase.STATES), state_reply(error="x" * (module.MAX_ERROR + 1)), "illegal")
+
+
 @pytest.mark.parametrize("restored_to", [0, 1, 2])
 def test_an_execution_goes_back_to_one_that_has_been(restored_to: int) -> None:
     session = executing()

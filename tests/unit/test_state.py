@@ -248,7 +248,7 @@ def test_a_request_is_asked_and_its_answer_given(folder: Path) -> None:
     [
         (reply(error="there is too little memory"), "undo(): there is too little memory"),
         (reply(error="two\nlines \x1b[2J"), "undo(): twolines [2J"),
-        (reply(error="x" * 5000), "undo(): " + "x" * MAX_REASON_SHOWN),
+        (reply(error="x" * 500), "undo(): " + "x" * MAX_REASON_SHOWN),
         (reply(missing=True), "undo(): there is no such checkpoint. Kept are: none"),
         (
             reply(

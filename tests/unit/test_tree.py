@@ -14,7 +14,7 @@ import pytest
 from executor_image import frames
 from executor_image.supervisor import tree as module
 from executor_image.supervisor.peer import Peer
-from executor_image.supervisor.tree import ForkTree, Woken, describe_exit
+from executor_image.supervisor.tree import ForkTree, NoCopy, Woken, describe_exit
 from tests.unit.apart import in_own_namespace
 from tests.unit.peers import in_loop, settled, until
 from tests.unit.runners import Grove, grove, kill, state, stop, with_grove
@@ -78,6 +78,8 @@ async def test_what_is_dropped_ends_and_belongs_to_the_tree_a_moment_more(it: Gr
 async def test_the_nearest_state_is_the_present_one_else_its_origin_else_the_newest(it: Grove) -> None:
     first, one, two, three = it.tree.checkpoints[0], *await it.grow(3)
     assert it.tree.nearest() is three
+    it.tree.current = None  # the host has written files since
+    assert it.tree.nearest() is three
     await it.tree.promote(one)
     assert it.tree.nearest() is one
     await it.run("x += 1")
@@ -118,6 +120,32 @@ async def test_going_back_is_possible_to_any_state_as_often_as_wanted(it: Grove)
         await it.only(*it.tree.known())
         assert state(old) in ("", "Z")
         assert await it.run("x = 'something else'") == "'something else'"
+
+
+NO_COPY = """
+def fork(number, kind, fds):
+    if kind == frames.FORK_COPY:
+        self.send(frames.FORKED, frames.FORKED_BODY.pack(number, -1, True))
+    else:
+        type(self).fork(self, number, kind, fds)
+self.fork = fork
+"""
+
+
+@with_grove
+async def test_going_back_without_a_copy_spends_the_checkpoint_or_changes_nothing(it: Grove) -> None:
+    await it.run(NO_COPY)
+    first, second = await it.grow(2)
+    before = it.tree.head, second, list(it.tree.checkpoints)
+    with pytest.raises(NoCopy):
+        await it.tree.promote(first, spend=False)
+    assert (it.tree.head, it.tree.current, it.tree.checkpoints) == before
+    assert await it.value() == "2"
+    await it.tree.promote(first)
+    assert (it.tree.head, it.tree.current) == (first.peer, None)
+    assert first not in it.tree.checkpoints
+    assert await it.value() == "1"
+    await it.only(*it.tree.known())
 
 
 @with_grove

@@ -447,10 +447,12 @@ class Checkpoint(_message.Message):
     def __init__(self, name: _Optional[bytes] = ...) -> None: ...
 
 class Rollback(_message.Message):
-    __slots__ = ("to",)
+    __slots__ = ("to", "only_from")
     TO_FIELD_NUMBER: _ClassVar[int]
+    ONLY_FROM_FIELD_NUMBER: _ClassVar[int]
     to: Target
-    def __init__(self, to: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+    only_from: int
+    def __init__(self, to: _Optional[_Union[Target, _Mapping]] = ..., only_from: _Optional[int] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("at",)
