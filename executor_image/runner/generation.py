@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 _settrace, _setprofile = sys.settrace, sys.setprofile  # as they are before any user code
 _ALL_SIGNALS = frozenset(range(1, signal.NSIG)) - {32, 33}  # those two are the C library's own
+# Between two executions these come from checkpoints that were let go, and from timers that have been stopped.
+_STALE = frozenset({signal.SIGCHLD, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF})
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _FULL_COLLECTION_EVERY = 64  # copies; between them what was alive at an earlier one is not looked at
 
@@ -52,6 +54,7 @@ class Generation:
         self._calls = Calls(channel)
         self._number = 0  # of the execution under way, or of the last
         self._interruptible = False
+        self._armed_now = False  # what holds during an execution has not been put back yet
         self._mask: set[int] = set()  # signals that user code has blocked
         self._copies = 0
         self._copying = False  # a fork of ours is under way, not one of user code
@@ -190,11 +193,14 @@ class Generation:
 
     def _execute(self, body: bytes) -> None:
         _reap()  # checkpoints that were let go: their numbers count as processes until then
+        while signal.sigtimedwait(_STALE, 0):
+            pass
         nonce, self._number = frames.EXECUTE_HEAD.unpack_from(body)
         self._calls.nonce = nonce
         me = os.getpid()
         outcome, data = self._interpreter.run(self._number, body[frames.EXECUTE_HEAD.size :], self._armed)
-        self._interruptible = False
+        if self._armed_now:  # a handler of the code's got in the way of that
+            self._put_back()
         for stream in (*self._streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
             _flush(stream)
         sys.stdout, sys.stderr = self._streams
@@ -207,15 +213,21 @@ class Generation:
     def _armed(self, call: Callable[[], T]) -> T:
         """Calls what is the user's: it may be interrupted, and gets less memory than what runs after it."""
         signal.signal(signal.SIGINT, self._on_interrupt)  # an earlier action may have put another in its place
-        _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         with suppress(ValueError, OSError):  # the code has lowered its own limits
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
             resource.setrlimit(resource.RLIMIT_DATA, (hard * 8 // 9, hard))
-        self._interruptible = True
+        self._armed_now = self._interruptible = True
         try:
+            _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)  # may call a handler of the code's at once
             self._heed_interrupt()  # it may have come before the code had got so far
             return call()
         finally:
+            # Here and first: a handler of the code's could raise at the entry of any function, but not before this
+            # one's work is done. The code's handlers hear of nothing between two executions.
+            try:  # noqa: SIM105
+                self._mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+            except BaseException:  # noqa: BLE001, S110
+                pass
             self._interruptible = False
             self._put_back()
 
@@ -227,11 +239,10 @@ class Generation:
         self._randomness.listen()  # what importlib.import_module has brought in
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
-        # A copy that is let go ends, and the kernel says so: the code's handlers hear of it in its own time.
-        self._mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         with suppress(ValueError, OSError):
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+        self._armed_now = False
 
     def _on_interrupt(self, *_: object) -> None:
         if self._interruptible:

@@ -142,14 +142,29 @@ def test_a_signal_to_a_checkpoint_does_not_change_it(box: Sandbox) -> None:
 def test_what_the_code_does_about_ended_children_is_not_in_the_way(box: Sandbox, how: str) -> None:
     box.run_code(f"x = 1; signal.signal(signal.SIGCHLD, {how})")
     box.checkpoint("handler")
-    for i in range(10):
-        box.run_code(f"y = {i}")
+    for i in range(30):  # from the eighth on, each lets a checkpoint go
+        assert box.run_code(f"y = {i}").state is State.KEPT  # its handler may hear of that, in an execution
     with box.fork() as branch:
         assert branch.run_code("signal.signal(signal.SIGCHLD, signal.SIG_DFL)").state is State.KEPT
         assert branch.run_code("x").value == 1
     box.rollback("handler")
     box.run_code("signal.signal(signal.SIGCHLD, signal.SIG_DFL)")
     assert box.run_code("x, 'y' in globals()").value == (1, False)
+
+
+def test_handlers_that_raise_all_the_time_end_with_the_execution(box: Sandbox) -> None:
+    storm = """
+def handler(*_): raise KeyError("again")
+signal.signal(signal.SIGALRM, handler)
+import sys; sys.modules["builtins"].len = None
+signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+while True: pass
+"""
+    box.run_code("x = 1")
+    for _ in range(20):
+        assert box.run_code(storm).error.name == "KeyError"
+        assert box.run_code("len([x])").value == 1
+        assert box.run_code("signal.getitimer(signal.ITIMER_REAL)").value == (0.0, 0.0)
 
 
 def test_without_descriptors_no_checkpoint_is_made_and_nothing_is_lost(box: Sandbox) -> None:
