@@ -30,7 +30,6 @@ TOOL_RESULT = 4  # TOOL_HEAD, serialised Value or JSON [type name, message]
 FILE = 6  # JSON request, NUL, data
 INTERRUPT = 7  # u64 execution id: before the warden is told to send the signal
 WAKE = 8  # u32 branch, or 0: a copy becomes a head, in the workspace of that branch or in its own as it was
-MEASURE = 9  # how much memory the process alone holds
 
 # runner -> supervisor
 READY = 33  # SETUP is done
@@ -42,7 +41,7 @@ FINAL = 39  # nonce, serialised Value
 RESULT = 40  # RESULT_HEAD, serialised Outcome
 FILE_REPLY = 41  # serialised FileReply
 WOKEN = 42  # u8 1 if the files are those of the copy, else the reason as text
-MEASURED = 43  # u64 bytes
+BORN = 43  # the first word of a branch's first head: by it the kernel tells its pid
 
 # supervisor -> warden
 SIGNAL = 64  # SIGNAL_BODY
@@ -89,7 +88,7 @@ FROM_RUNNER: Legal = {
     RESULT: (RESULT_HEAD.size, RESULT_HEAD.size + MAX_OUTCOME),
     FILE_REPLY: (0, MAX_OUTCOME),
     WOKEN: (1, 1 + MAX_REASON),
-    MEASURED: (U64.size, U64.size),
+    BORN: (0, 0),
 }
 TO_RUNNER: Legal = {
     SETUP: (0, MAX_SETUP),
@@ -99,7 +98,6 @@ TO_RUNNER: Legal = {
     INTERRUPT: (U64.size, U64.size),
     FILE: (0, MAX_FILE_PIECE + (64 << 10)),
     WAKE: (U32.size, U32.size),
-    MEASURE: (0, 0),
 }
 TO_WARDEN: Legal = {
     SIGNAL: (SIGNAL_BODY.size, SIGNAL_BODY.size),

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from executor_image.bootstrap import layout, libraries, prefix, rootfs
+from executor_image.bootstrap import layout, libraries, packages, prefix, rootfs
 
 _CONTEXT = Path("/build")
 _ROOTFS = Path("/rootfs")  # interpreters, libraries, wheels
@@ -21,6 +21,7 @@ def build_prefixes() -> None:
         prefix.install_wheels(spec, _ROOTFS, _CONTEXT)
         prefix.compile_sources(spec, _ROOTFS)
     rootfs.move_time_zones(_ROOTFS)
+    packages.write_map(_ROOTFS / layout.RUNNER.path / layout.RUNNER.third_party, _ROOTFS / layout.PACKAGE_MAP)
     libraries.copy_closure(_ROOTFS)
     rootfs.set_owners_and_modes(_ROOTFS)
 

@@ -41,27 +41,29 @@ class Prefix:
     promises: tuple[str, ...]  # these import, or there is no image
 
 
-PREFIXES = (
-    Prefix(
-        path="opt/exec",
-        third_party=STDLIB,
-        lock="executor_image/requirements-supervisor.lock",
-        packages=("executor_image", "executor_api"),
-        without=_NOWHERE,
-        gid=EXEC_GID,
-        promises=("grpc.aio", "google.protobuf.message", "ctypes", "executor_image.launcher"),
-    ),
-    Prefix(
-        path="opt/py",
-        # Not on the path by itself (-S): the runner adds it, as it grants the packages in it.
-        third_party=f"{STDLIB}/site-packages",
-        lock="executor_image/requirements-runner.lock",
-        packages=("executor_image/__init__.py", "executor_image/frames.py", "executor_image/runner"),
-        without=_NOWHERE | _NOT_FOR_USER_CODE,
-        gid=0,
-        promises=("numpy", "pandas", "matplotlib.pyplot", "executor_image.runner"),
-    ),
+SUPERVISOR = Prefix(
+    path="opt/exec",
+    third_party=STDLIB,
+    lock="executor_image/requirements-supervisor.lock",
+    packages=("executor_image", "executor_api"),
+    without=_NOWHERE,
+    gid=EXEC_GID,
+    promises=("grpc.aio", "google.protobuf.message", "ctypes", "executor_image.launcher"),
 )
+RUNNER = Prefix(
+    path="opt/py",
+    # Not on the path by itself (-S): the runner adds it, as it grants the packages in it.
+    third_party="site-packages",  # beside the standard library: what is granted is granted by name
+    lock="executor_image/requirements-runner.lock",
+    packages=("executor_image/__init__.py", "executor_image/frames.py", "executor_image/runner"),
+    without=_NOWHERE | _NOT_FOR_USER_CODE,
+    gid=0,
+    promises=("numpy", "pandas", "matplotlib.pyplot", "executor_image.runner"),
+)
+PREFIXES = (SUPERVISOR, RUNNER)
+
+# What each third-party package of the runner's needs to be readable; the launcher reads it (launcher/visible.py).
+PACKAGE_MAP = "opt/exec/packages.json"
 
 # Files of executor_image/ that make the image and are no part of it.
 BUILD_ONLY = ("bootstrap", "Dockerfile", "requirements-*", "__pycache__")

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from executor_image.launcher import privileges, warden
+from executor_image.launcher import landlock, privileges, seccomp, visible, warden
 
 RUNNER_PYTHON = "/opt/py/bin/python3"
 RUNNER_ARGV = (RUNNER_PYTHON, "-I", "-S", "-B", "-X", "utf8", "-m", "executor_image.runner")
@@ -35,6 +35,7 @@ RUNNER_ENV = {
     "MPLCONFIGDIR": "/tmp/matplotlib",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+NO_CORE = 1  # byte: no file of that size is written, and no crash handler of the host's is started, as with 0 it is
 STACK_BYTES = 8 << 20  # of each thread; counted against the data limit
 PROCESS_RESERVE = 20  # of the container's pids, for the supervisor's own threads
 LEAST_PROCESSES = 4  # for user code, besides those that hold states
@@ -53,6 +54,8 @@ class Stage:
     nofile: int  # open files of one process of the runner's
     lease: float  # seconds
     lifetime: float  # seconds
+    packages: frozenset[str]  # top-level names of what user code may import
+    landlock: bool  # is to be in force where the kernel has it
 
 
 def parse(argv: Sequence[str]) -> Stage:
@@ -62,12 +65,14 @@ def parse(argv: Sequence[str]) -> Stage:
         parser.add_argument(f"--{name}", type=int, required=True)
     for name in ("lease", "lifetime"):
         parser.add_argument(f"--{name}", type=float, required=True)
+    parser.add_argument("--packages", type=lambda text: frozenset(text.split(",")), required=True)
+    parser.add_argument("--landlock", type=lambda text: bool(int(text)), required=True)
     return Stage(**vars(parser.parse_args(argv)))
 
 
 def limit_runner(stage: Stage) -> None:
     """What one process of the runner may take; the container's own limits hold for all of them together."""
-    privileges.limit(resource.RLIMIT_CORE, 0)
+    privileges.limit(resource.RLIMIT_CORE, NO_CORE)
     # Below the container's limit, so that Python gets a MemoryError before the kernel kills. The runner lowers it
     # further while user code runs, and so can still do its own work when that has used up its share.
     privileges.limit(resource.RLIMIT_DATA, stage.memory * 9 // 10)
@@ -80,18 +85,29 @@ def limit_runner(stage: Stage) -> None:
     )
 
 
-def become_runner(stage: Stage, channel: int, stdout: int, stderr: int) -> None:
-    """Replaces this process by the runner; returns only by raising."""
+def become_runner(stage: Stage, channel: int, stdout: int, stderr: int, report: int) -> None:
+    """Replaces this process by the runner; returns only by raising.
+
+    ``report`` is told the version of Landlock that is in force, 0 for none, once everything is.
+    """
+    grants = visible.grants(stage.packages)
     os.setsid()
     null = os.open("/dev/null", os.O_RDONLY)
     for target, source in enumerate((null, stdout, stderr, channel)):
         os.dup2(source, target, inheritable=True)
-    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    os.dup2(report, 4, inheritable=False)
+    os.closerange(5, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
     limit_runner(stage)
     privileges.drop_everything(stage.runner_uid, stage.runner_uid)
     os.chdir(WORKSPACE)
+    abi = landlock.version() if stage.landlock else 0
+    if abi:
+        landlock.restrict(grants, abi)
+        landlock.check(forbidden="/etc/passwd", granted=visible.STDLIB)
+    seccomp.install()
+    os.write(4, bytes([min(abi, 255)]))
     os.execve(RUNNER_PYTHON, RUNNER_ARGV, RUNNER_ENV)  # noqa: S606 (there is no shell here)
 
 
@@ -121,6 +137,15 @@ def forked(become: Callable[[], None]) -> int:
     return pid
 
 
+def said_of(report: int) -> int:
+    """What the runner says when it is confined and about to begin. Without a word of it there is no start."""
+    with os.fdopen(report, "rb") as file:
+        word = file.read(1)
+    if not word:
+        raise SystemExit("the runner's process could not be confined")
+    return word[0]
+
+
 def high(fd: int) -> int:
     """A copy of ``fd`` above those that a child puts in place, so that dup2 cannot overwrite one still needed."""
     import fcntl
@@ -135,7 +160,11 @@ def main() -> None:
     to_warden, wardens = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    runner = forked(lambda: become_runner(stage, high(theirs.fileno()), high(out_write), high(err_write)))
+    confined, confines = os.pipe()
+    runner = forked(
+        lambda: become_runner(stage, high(theirs.fileno()), high(out_write), high(err_write), high(confines))
+    )
+    os.close(confines)
     guard = forked(lambda: become_warden(stage, high(wardens.fileno())))
     for end in (theirs, wardens):
         end.close()
@@ -143,10 +172,11 @@ def main() -> None:
     os.close(err_write)
     privileges.drop_everything(stage.supervisor_uid, SUPERVISOR_GROUP)
     privileges.forbid_inspection()
+    abi = said_of(confined)
     from executor_image.supervisor.server import run  # only now: none of gRPC's code runs with privileges
     from executor_image.supervisor.staged import Staged
 
-    staged = Staged(stage.runner_uid, runner, ours, (out_read, err_read), guard, to_warden, stage.states)
+    staged = Staged(stage.runner_uid, runner, ours, (out_read, err_read), guard, to_warden, stage.states, abi)
     run(staged, stage.lease, stage.lifetime)
 
 

@@ -115,7 +115,7 @@ def _wait_until_gone(doomed: set[int]) -> set[int]:
 
 
 def processes() -> Iterable[Found]:
-    """Every process of this uid but this one; a zombie is none."""
+    """Every process of this uid but this one. A zombie is none, unless only its first thread has ended."""
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with suppress(OSError):  # it ended meanwhile
@@ -124,11 +124,28 @@ def processes() -> Iterable[Found]:
 
 
 def _process(pid: int) -> Found | None:
-    with open(f"/proc/{pid}/status", "rb") as file:
-        lines = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
-    mine = int(lines[b"Uid"].split()[0]) == os.getuid()
-    state = lines[b"State"].strip()[:1]
-    return Found(pid, int(lines[b"PPid"]), state in b"Tt") if mine and state not in b"ZX" else None
+    fields = _status(str(pid))
+    if int(fields[b"Uid"].split()[0]) != os.getuid():
+        return None
+    state = fields[b"State"].strip()[:1]
+    if state in b"ZX":
+        state = _state_of_a_thread(pid) if int(fields[b"Threads"]) > 1 else b""
+    return Found(pid, int(fields[b"PPid"]), state in b"Tt") if state else None
+
+
+def _state_of_a_thread(pid: int) -> bytes:
+    """That of one that has not ended; nothing if all have."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with suppress(OSError):  # it ended meanwhile
+            state = _status(f"{pid}/task/{thread}")[b"State"].strip()[:1]
+            if state not in b"ZX":
+                return state
+    return b""
+
+
+def _status(task: str) -> dict[bytes, bytes]:
+    with open(f"/proc/{task}/status", "rb") as file:
+        return dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
 
 
 def remove(branch: int) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 
 from executor_image import frames
 from executor_image.runner.channel import Channel, ChannelClosed
 from executor_image.runner.generation import Generation
+from executor_image.runner.imports import PACKAGES
 
 CHANNEL_FD = 3
 
 
 def main() -> None:
     """Takes the SETUP and serves."""
-    packages = os.path.join(os.path.dirname(os.__file__), "site-packages")
-    sys.path.append(packages)  # -S leaves it out, and with it every .pth file and sitecustomize
+    sys.path.append(PACKAGES)  # -S leaves it out, and with it every .pth file and sitecustomize
     sock = socket.socket(fileno=CHANNEL_FD)
     sock.set_inheritable(False)
     channel = Channel(sock)

@@ -93,7 +93,6 @@ class Generation:
             frames.FORK: self._fork,
             frames.EXECUTE: self._execute,
             frames.WAKE: self._wake,
-            frames.MEASURE: lambda _: self._channel.send(frames.MEASURED, frames.U64.pack(_memory_held())),
             frames.FILE: lambda body: self._channel.send(frames.FILE_REPLY, files.handle(self._workspace.root, body)),
         }
         try:
@@ -156,7 +155,7 @@ class Generation:
             # a SIGHUP when its parent dies (setpgid(2), "orphaned process group").
             os.setsid()
             if is_branch:
-                theirs.sendall(frames.pack(frames.MEASURED, frames.U64.pack(0)))  # by which its pid is known
+                theirs.sendall(frames.pack(frames.BORN))
             # Waits here: each further line would copy pages of a copy that may never be needed.
             if not theirs.recv(1, socket.MSG_PEEK):
                 os._exit(0)
@@ -262,15 +261,11 @@ def _freeze(copies: int) -> None:
     What is garbage has been collected at the end of the execution: no finalizer of the user's runs here. Now and then
     the next one looks at everything, unless the copies that it would cause could use up the memory.
     """
-    if copies % _FULL_COLLECTION_EVERY == 0 and _resident() < resource.getrlimit(resource.RLIMIT_DATA)[1] // 4:
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if copies % _FULL_COLLECTION_EVERY == 0 and largest < resource.getrlimit(resource.RLIMIT_DATA)[1] // 4:
         gc.unfreeze()
     else:
         gc.freeze()
-
-
-def _resident() -> int:
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _reap() -> None:
@@ -310,14 +305,6 @@ def _fork_twice() -> int | None:
     if middle == -1:
         return -1
     return -1 if os.waitpid(middle, 0)[1] else 0
-
-
-def _memory_held() -> int:
-    """Bytes that no other process shares; 0 where the kernel does not say."""
-    with suppress(OSError, ValueError), open("/proc/self/smaps_rollup", "rb") as file:
-        lines = [line.split() for line in file if line.startswith(b"Private_")]
-        return sum(int(line[1]) for line in lines) * 1024
-    return 0
 
 
 def _flush(stream: Any) -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FrameType, ModuleType
 from typing import Any
 
+PACKAGES = f"{sys.prefix}/site-packages"  # third-party ones
 USER_FILE = "<execution "  # every file name that user code is compiled under starts so
 _IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 _MACHINERY = ("importlib", "<frozen importlib")
@@ -147,7 +149,23 @@ class Guard:
             frame = frame.f_back
         if frame and _is_user(frame) and not self._allowlist.allows_below(name):
             self._allowlist.check(name)
+        if path is None:
+            _require_readable(name)
         return None
+
+
+def _require_readable(top: str) -> None:
+    """A package that is installed and not granted is not there, for a library that would like to have it.
+
+    The kernel refuses its files, which Python would tell as a PermissionError, and no library expects that.
+    """
+    for file in (f"{PACKAGES}/{top}/__init__.py", f"{PACKAGES}/{top}.py"):
+        try:
+            os.close(os.open(file, os.O_RDONLY))
+        except PermissionError:
+            raise ModuleNotFoundError(f"No module named {top!r}: it is not granted to this sandbox", name=top) from None
+        except OSError:
+            continue
 
 
 def _is_user(frame: FrameType) -> bool:

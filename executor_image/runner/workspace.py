@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 import stat
 import sys
@@ -244,9 +245,8 @@ def _remove_tree(path: str) -> None:
 
 def _reopen(before: str, root: str) -> None:
     """Descriptors of files in the old workspace become descriptors of the same files in the new one."""
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # what cannot be opened again stays what it is
-            fd = int(name)
+    for fd in range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]):  # Landlock lets nobody list /proc/self/fd
+        with suppress(OSError):  # there is none, or it cannot be opened again and stays what it is
             path = os.readlink(f"/proc/self/fd/{fd}")
             if not path.startswith(before + "/") or not stat.S_ISREG(os.fstat(fd).st_mode):
                 continue

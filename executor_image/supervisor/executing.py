@@ -143,9 +143,7 @@ class Executing:
         self._owner.tree.advance(running.id)
         self._owner.on_result()
         status = running.stopping or _STATUS[outcome]
-        kept = self._container.is_watched()  # else nobody can stop or bring back anything: it cannot be vouched for
-        state = pb.Finished.STATE_KEPT if kept else pb.Finished.STATE_LOST
-        self._finish(status, state, outcome=body[frames.RESULT_HEAD.size :])
+        self._finish(status, pb.Finished.STATE_KEPT, outcome=body[frames.RESULT_HEAD.size :])
 
     # -------------------------------------------------------------------------------------------- stopping, dying
 
@@ -153,6 +151,12 @@ class Executing:
         """Stops that execution, unless it has ended already."""
         if self.running and self.running.id == execution:
             self._stop(pb.Finished.STATUS_INTERRUPTED)
+
+    def set_deadline(self, execution: int, seconds: float) -> None:
+        """Lets that execution go on for so long from now, unless it has ended or is being stopped already."""
+        running = self.running
+        if running and running.id == execution and not running.stopping and not running.killed:
+            self.after(seconds, lambda: self._stop(pb.Finished.STATUS_TIMEOUT))
 
     def _stop(self, why: pb.Finished.Status) -> None:
         """Softly first: an interrupt, then after the grace a kill."""
@@ -210,6 +214,10 @@ class Executing:
         assert running is not None
         if self.lost_to:
             state, woken, self.lost_to = pb.Finished.STATE_LOST, self.lost_to, None
+        # Without the warden nobody can stop or bring back anything: no state can be vouched for, none is gone on with.
+        spent = self._owner.spent or not self._container.is_watched()
+        if spent:
+            state, woken = pb.Finished.STATE_LOST, None
         self._owner.drain()
         running.output.finish()
         if running.timer:
@@ -228,7 +236,7 @@ class Executing:
             restored_to=woken.execution if woken else 0,
             files_restored=woken.files_restored if woken else False,
             files_reason=woken.reason if woken else b"",
-            spent=self._owner.spent or not self._container.is_watched(),
+            spent=spent,
         )
         self.running = None
         self._owner.outbox.put(pb.ExecutorMessage(finished=finished))

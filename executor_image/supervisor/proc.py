@@ -1,19 +1,15 @@
-"""What the kernel says of this container, read from /proc and /sys. Nothing here is asked of a runner."""
+"""What the kernel says of this container while it runs. Nothing here is asked of a runner."""
 
 from __future__ import annotations
 
 import os
-import socket
-import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from executor_api.v1 import executor_pb2 as pb
-
-_CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def pids() -> list[int]:
@@ -21,21 +17,30 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _status(pid: int) -> dict[str, str]:
+def status(pid: int) -> dict[str, str]:
+    """The fields of /proc/<pid>/status.
+
+    Raises:
+        OSError: it has ended.
+    """
     lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def alive_of(uid: int) -> dict[int, int]:
-    """Processes of that uid that still run, each with its parent (a zombie holds nothing but its number)."""
+    """Processes of that uid that still run, each with its parent.
+
+    A zombie holds nothing but its number; but one with threads runs: only the first of them has ended (proc(5)).
+    """
     found = {}
     for pid in pids():
         try:
-            status = _status(pid)
+            fields = status(pid)
         except OSError:  # it ended meanwhile
             continue
-        if int(status["Uid"].split()[0]) == uid and not status["State"].startswith(("Z", "X")):
-            found[pid] = int(status["PPid"])
+        has_ended = fields["State"].startswith(("Z", "X")) and int(fields["Threads"]) <= 1
+        if int(fields["Uid"].split()[0]) == uid and not has_ended:
+            found[pid] = int(fields["PPid"])
     return found
 
 
@@ -62,74 +67,45 @@ def memory(pid: int) -> tuple[int, int]:
     """Resident size of a process, and the largest it has had, in bytes; zeros if it has ended."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
-            status = file.read(4096)
-        return _number_after(status, b"VmRSS:") * 1024, _number_after(status, b"VmHWM:") * 1024
+            text = file.read(4096)
+        return _number_after(text, b"\nVmRSS:") * 1024, _number_after(text, b"\nVmHWM:") * 1024
     except (OSError, ValueError):
         return 0, 0
 
 
-def _process(pid: int) -> pb.Process:
-    status = _status(pid)
-    held = 0
-    for name in _CAPABILITY_SETS:
-        held |= int(status[name], 16)
-    return pb.Process(
-        pid=pid,
-        uid=int(status["Uid"].split()[0]),
-        capabilities=held,
-        no_new_privileges=status["NoNewPrivs"] == "1",
-        seccomp_mode=int(status["Seccomp"]),
-        seccomp_filters=int(status.get("Seccomp_filters", "0")),
-    )
+def pages_written(pid: int) -> int:
+    """Pages that a process has had to be given, as it wrote to them, since it was forked; 0 if it has ended.
+
+    Of a page that it shared with a copy of itself it was given one of its own (``min_flt`` in proc_pid_stat(5)).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[7])
+    except (OSError, IndexError):
+        return 0
 
 
-def _processes() -> Iterator[pb.Process]:
-    for pid in pids():
-        try:
-            yield _process(pid)
-        except OSError:  # it ended meanwhile
-            continue
-
-
-def _writable_mounts(uids: frozenset[int]) -> Iterator[pb.Mount]:
-    """Mounts that one of these uids could write to: not read-only, and by owner or for everybody."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        path, options = before.split()[4:6]
-        if "rw" not in options.split(","):
-            continue
-        found = os.stat(path)
-        if stat.S_ISCHR(found.st_mode):  # a path masked by the null device
-            continue
-        if found.st_uid in uids or found.st_mode & stat.S_IWOTH:
-            yield pb.Mount(path=path, options=",".join([options, *after.split()[2:]]))
-
-
-def facts(runner_uid: int, python_version: str) -> pb.Ready:
-    """What is in force in this container, for the host to compare with what must be."""
-    return pb.Ready(
-        processes=_processes(),
-        interfaces=[name for _, name in socket.if_nameindex()],
-        root_read_only=bool(os.statvfs("/").f_flag & os.ST_RDONLY),
-        supervisor_uid=os.getuid(),
-        runner_uid=runner_uid,
-        python_version=python_version,
-        kernel=os.uname().release,
-        cgroup_version=2 if (_CGROUP / "cgroup.controllers").exists() else 1,
-        writable_mounts=_writable_mounts(frozenset({os.getuid(), runner_uid})),
-    )
+def anonymous(pid: int) -> int:
+    """Bytes of memory of a process that are of no file; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            _, resident, shared = file.read().split()[:3]
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * PAGE
 
 
 def _first_open(paths: Sequence[str]) -> int:
     for path in paths:
         try:
-            return os.open(_CGROUP / path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(CGROUP / path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             continue
     return -1
 
 
 def _number_after(data: bytes, label: bytes) -> int:
+    """The label begins with a line break where what is before it may be chosen by somebody, as a process's name is."""
     _, _, rest = data.partition(label)
     return int(rest.split(None, 1)[0]) if rest.strip() else 0
 

@@ -23,8 +23,8 @@ from executor_api.v1 import executor_pb2 as pb
 from executor_api.v1 import executor_pb2_grpc
 
 from executor_image import frames
-from executor_image.supervisor import proc
 from executor_image.supervisor.container import MAX_BRANCHES, Container
+from executor_image.supervisor.facts import facts
 from executor_image.supervisor.peer import Peer
 from executor_image.supervisor.session import HostViolation, Session
 from executor_image.supervisor.setup import setup_body
@@ -71,7 +71,7 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
             session.tree.head.send(frames.SETUP, setup_body(opened))
             async with asyncio.timeout(READY_DEADLINE):
                 await session.ready
-            await context.write(pb.ExecutorMessage(ready=proc.facts(container.uid, platform.python_version())))
+            await context.write(pb.ExecutorMessage(ready=facts(staged, opened, platform.python_version())))
             self._lease.cancel()
             self._container = container
             await _converse(session, context)

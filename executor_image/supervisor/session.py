@@ -81,6 +81,10 @@ class Session:
             case "interrupt":
                 self._interrupted = message.interrupt.id if self._waiting else 0  # what waits has not begun
                 self._execution.interrupt(message.interrupt.id)
+            case "deadline":
+                if not message.deadline.seconds >= 0:  # nor is it a number
+                    raise HostViolation(f"a deadline in {message.deadline.seconds} s")
+                self._execution.set_deadline(message.deadline.id, message.deadline.seconds)
             case "file_read":
                 read = message.file_read
                 request = {"op": "read", "path": _path(read.path), "offset": read.offset, "length": read.length}

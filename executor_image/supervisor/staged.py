@@ -17,3 +17,4 @@ class Staged:
     warden_pid: int
     warden: socket.socket
     states: int  # processes that there is room for besides those of user code
+    landlock_abi: int = 0  # the version that is in force for the runner, 0 for none

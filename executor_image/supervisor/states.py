@@ -23,7 +23,6 @@ MAX_NAME = 200  # bytes
 MAX_ERROR = 500  # characters
 STATE_DEADLINE = 15.0  # seconds for one request; a fork of a few GiB takes a tenth of one, files of 64 MiB another
 BIRTH_DEADLINE = 3.0  # seconds for the first process of a branch: other branches' kills may have to wait for that
-MEASURE_SECONDS = 1.0  # for one checkpoint to say what it holds
 THREADS = "threads of the code are alive, and they cannot be copied: let them end, or go back to a state without them"
 
 FULL = "there is too little memory, or there are too few processes or descriptors left"
@@ -77,7 +76,8 @@ class States:
             async with asyncio.timeout(STATE_DEADLINE):
                 return await self._do(message)
         except Missing:
-            return pb.StateReply(missing=True, error="there is no such checkpoint", checkpoints=self._listed())
+            there = [self._info(checkpoint) for checkpoint in self._tree.checkpoints]
+            return pb.StateReply(missing=True, error="there is no such checkpoint", checkpoints=there)
         except Refused as refused:
             return pb.StateReply(error=str(refused)[:MAX_ERROR])
         except PeerGone:
@@ -97,7 +97,7 @@ class States:
             case "drop_checkpoint":
                 return self._drop(self._find(message.drop_checkpoint.target))
             case _:
-                return await self._list()
+                return pb.StateReply(checkpoints=[self._info(c, self._tree.held(c)) for c in self._tree.checkpoints])
 
     # ------------------------------------------------------------------------------------------------ checkpoints
 
@@ -143,14 +143,6 @@ class States:
         if checkpoint is not self._tree.current:
             self._tree.drop(checkpoint)
         return pb.StateReply(checkpoints=[info])
-
-    async def _list(self) -> pb.StateReply:
-        held = [await self._tree.measure(c, MEASURE_SECONDS) for c in list(self._tree.checkpoints)]
-        return pb.StateReply(checkpoints=self._listed(held))
-
-    def _listed(self, held: list[int] | None = None) -> list[pb.CheckpointInfo]:
-        checkpoints = self._tree.checkpoints
-        return [self._info(c, h) for c, h in zip(checkpoints, held or [0] * len(checkpoints), strict=False)]
 
     def _info(self, checkpoint: Checkpoint, held: int = 0) -> pb.CheckpointInfo:
         return pb.CheckpointInfo(
@@ -198,7 +190,7 @@ class States:
             number, secret = self._container.new_secret()
             branch = self._home.adopt(number, head, pipes)
             try:
-                await closing(branch, head.expect(frames.MEASURED))  # its pid is known by that
+                await closing(branch, head.expect(frames.BORN))
             except PeerGone:
                 raise Refused(FULL) from None
         woken = await closing(branch, branch.tree.wake(number, at.execution))

@@ -8,17 +8,16 @@ Everything that a process says is hostile: a lie costs its own branch a state, a
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from executor_image import frames
+from executor_image.supervisor import proc
 from executor_image.supervisor.peer import Peer, PeerGone
 from executor_image.supervisor.warden import Warden
 
@@ -46,6 +45,9 @@ class Checkpoint:
     has_files: bool = False
     made_at: float = field(default_factory=time.monotonic)
     used_at: float = field(default_factory=time.monotonic)  # made, or gone back to: what is used is kept
+    maker: int = 0  # pid of the head that it is a copy of
+    mark: int = 0  # pages that the maker had written before
+    left: int | None = None  # bytes that the maker had left to it alone by the time that it made the next one
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ class ForkTree:
         before = self.checkpoints[-1] if self.checkpoints else None
         if before and not before.pinned and (before.execution, before.origin) == (made.execution, made.origin):
             self.drop(before)
+        self._made_by(self.head.pid, made)
         self._watch(made)
         self.checkpoints.append(made)
         self.current = made
@@ -198,9 +201,8 @@ class ForkTree:
     def _watch(self, checkpoint: Checkpoint) -> None:
         checkpoint.peer.listen(self._on_checkpoint_frame, self._on_checkpoint_closed)
 
-    def _on_checkpoint_frame(self, peer: Peer, kind: int, body: bytes) -> None:
-        if kind != frames.MEASURED:  # which may come later than anybody waits for it
-            self._on_checkpoint_closed(peer)
+    def _on_checkpoint_frame(self, peer: Peer, _kind: int, _body: bytes) -> None:
+        self._on_checkpoint_closed(peer)
 
     def _on_checkpoint_closed(self, peer: Peer, _reason: str = "") -> None:
         """It has died, as one that user code killed does, or it said what it was not asked."""
@@ -262,9 +264,11 @@ class ForkTree:
         copy = await self._copy(checkpoint)
         if copy is None and not spend:
             raise NoCopy
+        self._settle_accounts(self.head.pid)
         self._replace_head(peer)
         if copy:
             checkpoint.peer = copy
+            self._made_by(peer.pid, checkpoint)
             self._watch(checkpoint)
         if copy and checkpoint not in self.checkpoints:  # it has been dropped meanwhile
             self.checkpoints.append(checkpoint)
@@ -334,13 +338,29 @@ class ForkTree:
         pid, _ = await self._ask_to_fork(peer, self._numbers.next(), kind, [sock.fileno(), *pipes])
         return pid >= 0
 
-    async def measure(self, checkpoint: Checkpoint, seconds: float) -> int:
-        """Bytes that it alone holds, in its own words; 0 if it does not say."""
-        with suppress(PeerGone, TimeoutError):
-            self._wake_up(checkpoint.peer)
-            async with asyncio.timeout(seconds):
-                return int(frames.U64.unpack(await checkpoint.peer.ask(frames.MEASURE, b"", frames.MEASURED))[0])
-        return 0
+    # ---------------------------------------------------------------------------------------------------- memory
+
+    def held(self, checkpoint: Checkpoint) -> int:
+        """Bytes that it alone holds, at the most: what its maker has written to or let go of since."""
+        left = self._left_to(checkpoint) if checkpoint.left is None else checkpoint.left
+        return min(left, proc.anonymous(checkpoint.peer.pid))
+
+    def _left_to(self, checkpoint: Checkpoint) -> int:
+        written = max(0, proc.pages_written(checkpoint.maker) - checkpoint.mark) * proc.PAGE
+        grown = proc.anonymous(checkpoint.maker) - proc.anonymous(checkpoint.peer.pid)  # was new to the maker
+        return max(0, written - grown) if grown > 0 else written - grown
+
+    def _made_by(self, maker: int, made: Checkpoint) -> None:
+        """From now on what this process writes is what the checkpoint alone holds; no longer what another one does."""
+        self._settle_accounts(maker)
+        made.maker, made.mark, made.left = maker, proc.pages_written(maker), None
+
+    def _settle_accounts(self, maker: int) -> None:
+        for checkpoint in self.checkpoints:
+            if checkpoint.maker == maker and checkpoint.left is None:
+                checkpoint.left = self._left_to(checkpoint)
+
+    # --------------------------------------------------------------------------------------------------- the end
 
     def close(self) -> None:
         """Ends all processes of the tree."""

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HostMessage(_message.Message):
-    __slots__ = ("hello", "open", "execute", "tool_result", "interrupt", "file_read", "file_write", "file_list", "attach", "checkpoint", "rollback", "fork", "list_checkpoints", "drop_checkpoint")
+    __slots__ = ("hello", "open", "execute", "tool_result", "interrupt", "file_read", "file_write", "file_list", "attach", "checkpoint", "rollback", "fork", "list_checkpoints", "drop_checkpoint", "deadline")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     EXECUTE_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class HostMessage(_message.Message):
     FORK_FIELD_NUMBER: _ClassVar[int]
     LIST_CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     DROP_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     open: Open
     execute: Execute
@@ -37,7 +38,8 @@ class HostMessage(_message.Message):
     fork: Fork
     list_checkpoints: ListCheckpoints
     drop_checkpoint: DropCheckpoint
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., execute: _Optional[_Union[Execute, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., file_read: _Optional[_Union[FileRead, _Mapping]] = ..., file_write: _Optional[_Union[FileWrite, _Mapping]] = ..., file_list: _Optional[_Union[FileList, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., rollback: _Optional[_Union[Rollback, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., list_checkpoints: _Optional[_Union[ListCheckpoints, _Mapping]] = ..., drop_checkpoint: _Optional[_Union[DropCheckpoint, _Mapping]] = ...) -> None: ...
+    deadline: Deadline
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., execute: _Optional[_Union[Execute, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., file_read: _Optional[_Union[FileRead, _Mapping]] = ..., file_write: _Optional[_Union[FileWrite, _Mapping]] = ..., file_list: _Optional[_Union[FileList, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., rollback: _Optional[_Union[Rollback, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., list_checkpoints: _Optional[_Union[ListCheckpoints, _Mapping]] = ..., drop_checkpoint: _Optional[_Union[DropCheckpoint, _Mapping]] = ..., deadline: _Optional[_Union[Deadline, _Mapping]] = ...) -> None: ...
 
 class ExecutorMessage(_message.Message):
     __slots__ = ("challenge", "ready", "output", "tool_call", "finished", "file_reply", "attached", "state_reply")
@@ -80,7 +82,7 @@ class Challenge(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., executor_nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("proof", "import_rules", "tools", "final_answer", "env", "memory_bytes", "output_bytes", "grace_seconds", "checkpoints", "checkpoint_share", "checkpoint_files")
+    __slots__ = ("proof", "import_rules", "tools", "final_answer", "env", "memory_bytes", "output_bytes", "grace_seconds", "checkpoints", "checkpoint_share", "checkpoint_files", "masked_paths", "read_only_paths")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +101,8 @@ class Open(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_SHARE_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FILES_FIELD_NUMBER: _ClassVar[int]
+    MASKED_PATHS_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_PATHS_FIELD_NUMBER: _ClassVar[int]
     proof: bytes
     import_rules: _containers.RepeatedScalarFieldContainer[str]
     tools: _containers.RepeatedCompositeFieldContainer[ToolSpec]
@@ -110,7 +114,9 @@ class Open(_message.Message):
     checkpoints: int
     checkpoint_share: float
     checkpoint_files: int
-    def __init__(self, proof: _Optional[bytes] = ..., import_rules: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[_Union[ToolSpec, _Mapping]]] = ..., final_answer: _Optional[bool] = ..., env: _Optional[_Mapping[str, str]] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., grace_seconds: _Optional[float] = ..., checkpoints: _Optional[int] = ..., checkpoint_share: _Optional[float] = ..., checkpoint_files: _Optional[int] = ...) -> None: ...
+    masked_paths: _containers.RepeatedScalarFieldContainer[str]
+    read_only_paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, proof: _Optional[bytes] = ..., import_rules: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[_Union[ToolSpec, _Mapping]]] = ..., final_answer: _Optional[bool] = ..., env: _Optional[_Mapping[str, str]] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., grace_seconds: _Optional[float] = ..., checkpoints: _Optional[int] = ..., checkpoint_share: _Optional[float] = ..., checkpoint_files: _Optional[int] = ..., masked_paths: _Optional[_Iterable[str]] = ..., read_only_paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ToolSpec(_message.Message):
     __slots__ = ("name", "doc", "parameters", "returns", "awaitable")
@@ -155,7 +161,7 @@ class Parameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Parameter.Kind, str]] = ..., annotation: _Optional[str] = ..., has_default: _Optional[bool] = ..., default_repr: _Optional[str] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("processes", "interfaces", "root_read_only", "supervisor_uid", "runner_uid", "python_version", "kernel", "cgroup_version", "writable_mounts")
+    __slots__ = ("processes", "interfaces", "root_read_only", "supervisor_uid", "runner_uid", "python_version", "kernel", "cgroup_version", "writable_mounts", "landlock_abi", "cgroup", "unmasked_paths", "writable_paths", "devices", "runner_limits", "warden_pid", "kernel_build", "own_user_ids", "security_label", "allowed_calls")
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
     INTERFACES_FIELD_NUMBER: _ClassVar[int]
     ROOT_READ_ONLY_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +171,17 @@ class Ready(_message.Message):
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     CGROUP_VERSION_FIELD_NUMBER: _ClassVar[int]
     WRITABLE_MOUNTS_FIELD_NUMBER: _ClassVar[int]
+    LANDLOCK_ABI_FIELD_NUMBER: _ClassVar[int]
+    CGROUP_FIELD_NUMBER: _ClassVar[int]
+    UNMASKED_PATHS_FIELD_NUMBER: _ClassVar[int]
+    WRITABLE_PATHS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    RUNNER_LIMITS_FIELD_NUMBER: _ClassVar[int]
+    WARDEN_PID_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_BUILD_FIELD_NUMBER: _ClassVar[int]
+    OWN_USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    SECURITY_LABEL_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_CALLS_FIELD_NUMBER: _ClassVar[int]
     processes: _containers.RepeatedCompositeFieldContainer[Process]
     interfaces: _containers.RepeatedScalarFieldContainer[str]
     root_read_only: bool
@@ -174,31 +191,88 @@ class Ready(_message.Message):
     kernel: str
     cgroup_version: int
     writable_mounts: _containers.RepeatedCompositeFieldContainer[Mount]
-    def __init__(self, processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ..., interfaces: _Optional[_Iterable[str]] = ..., root_read_only: _Optional[bool] = ..., supervisor_uid: _Optional[int] = ..., runner_uid: _Optional[int] = ..., python_version: _Optional[str] = ..., kernel: _Optional[str] = ..., cgroup_version: _Optional[int] = ..., writable_mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ...) -> None: ...
+    landlock_abi: int
+    cgroup: CgroupLimits
+    unmasked_paths: _containers.RepeatedScalarFieldContainer[str]
+    writable_paths: _containers.RepeatedScalarFieldContainer[str]
+    devices: _containers.RepeatedCompositeFieldContainer[Device]
+    runner_limits: _containers.RepeatedCompositeFieldContainer[Rlimit]
+    warden_pid: int
+    kernel_build: str
+    own_user_ids: bool
+    security_label: str
+    allowed_calls: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ..., interfaces: _Optional[_Iterable[str]] = ..., root_read_only: _Optional[bool] = ..., supervisor_uid: _Optional[int] = ..., runner_uid: _Optional[int] = ..., python_version: _Optional[str] = ..., kernel: _Optional[str] = ..., cgroup_version: _Optional[int] = ..., writable_mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., landlock_abi: _Optional[int] = ..., cgroup: _Optional[_Union[CgroupLimits, _Mapping]] = ..., unmasked_paths: _Optional[_Iterable[str]] = ..., writable_paths: _Optional[_Iterable[str]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., runner_limits: _Optional[_Iterable[_Union[Rlimit, _Mapping]]] = ..., warden_pid: _Optional[int] = ..., kernel_build: _Optional[str] = ..., own_user_ids: _Optional[bool] = ..., security_label: _Optional[str] = ..., allowed_calls: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CgroupLimits(_message.Message):
+    __slots__ = ("memory", "swap", "pids", "cpus", "machine_swap")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    SWAP_FIELD_NUMBER: _ClassVar[int]
+    PIDS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_SWAP_FIELD_NUMBER: _ClassVar[int]
+    memory: int
+    swap: int
+    pids: int
+    cpus: float
+    machine_swap: int
+    def __init__(self, memory: _Optional[int] = ..., swap: _Optional[int] = ..., pids: _Optional[int] = ..., cpus: _Optional[float] = ..., machine_swap: _Optional[int] = ...) -> None: ...
+
+class Device(_message.Message):
+    __slots__ = ("path", "block", "major", "minor")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    MAJOR_FIELD_NUMBER: _ClassVar[int]
+    MINOR_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    block: bool
+    major: int
+    minor: int
+    def __init__(self, path: _Optional[str] = ..., block: _Optional[bool] = ..., major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
+
+class Rlimit(_message.Message):
+    __slots__ = ("name", "hard")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HARD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    hard: int
+    def __init__(self, name: _Optional[str] = ..., hard: _Optional[int] = ...) -> None: ...
 
 class Process(_message.Message):
-    __slots__ = ("pid", "uid", "capabilities", "no_new_privileges", "seccomp_mode", "seccomp_filters")
+    __slots__ = ("pid", "uid", "capabilities", "no_new_privileges", "seccomp_mode", "seccomp_filters", "oom_score_adj", "inspectable")
     PID_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     NO_NEW_PRIVILEGES_FIELD_NUMBER: _ClassVar[int]
     SECCOMP_MODE_FIELD_NUMBER: _ClassVar[int]
     SECCOMP_FILTERS_FIELD_NUMBER: _ClassVar[int]
+    OOM_SCORE_ADJ_FIELD_NUMBER: _ClassVar[int]
+    INSPECTABLE_FIELD_NUMBER: _ClassVar[int]
     pid: int
     uid: int
     capabilities: int
     no_new_privileges: bool
     seccomp_mode: int
     seccomp_filters: int
-    def __init__(self, pid: _Optional[int] = ..., uid: _Optional[int] = ..., capabilities: _Optional[int] = ..., no_new_privileges: _Optional[bool] = ..., seccomp_mode: _Optional[int] = ..., seccomp_filters: _Optional[int] = ...) -> None: ...
+    oom_score_adj: int
+    inspectable: bool
+    def __init__(self, pid: _Optional[int] = ..., uid: _Optional[int] = ..., capabilities: _Optional[int] = ..., no_new_privileges: _Optional[bool] = ..., seccomp_mode: _Optional[int] = ..., seccomp_filters: _Optional[int] = ..., oom_score_adj: _Optional[int] = ..., inspectable: _Optional[bool] = ...) -> None: ...
 
 class Mount(_message.Message):
-    __slots__ = ("path", "options")
+    __slots__ = ("path", "options", "uid", "mode", "bytes", "inodes")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    INODES_FIELD_NUMBER: _ClassVar[int]
     path: str
     options: str
-    def __init__(self, path: _Optional[str] = ..., options: _Optional[str] = ...) -> None: ...
+    uid: int
+    mode: int
+    bytes: int
+    inodes: int
+    def __init__(self, path: _Optional[str] = ..., options: _Optional[str] = ..., uid: _Optional[int] = ..., mode: _Optional[int] = ..., bytes: _Optional[int] = ..., inodes: _Optional[int] = ...) -> None: ...
 
 class Execute(_message.Message):
     __slots__ = ("id", "code", "timeout_seconds")
@@ -215,6 +289,14 @@ class Interrupt(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     id: int
     def __init__(self, id: _Optional[int] = ...) -> None: ...
+
+class Deadline(_message.Message):
+    __slots__ = ("id", "seconds")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    seconds: float
+    def __init__(self, id: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("id", "stream", "text", "dropped_before")
