@@ -25,6 +25,7 @@ _NAMES = {
     "orchestrator.config": ("Config", "Limits"),
     "orchestrator.errors": ("CellblockError",),
     "orchestrator.events": (
+        "Ending",
         "Execution",
         "ExecutionError",
         "Files",
@@ -36,6 +37,7 @@ _NAMES = {
         "ToolOutcome",
     ),
     "orchestrator.models": ("ChatMessage", "OpenAIModel", "OpenAIServerModel", "ScriptedModel"),
+    "orchestrator.policy": ("ExecutionRequest", "ToolCallRequest", "Verdict"),
     "orchestrator.sandbox": ("AsyncSandbox", "Checkpoint", "NDArray", "Opaque", "Rollback", "Sandbox"),
     "orchestrator.tools": ("Tool", "tool"),
 }

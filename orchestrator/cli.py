@@ -1,8 +1,8 @@
-"""The command line: ``cellblock exec | run | repl | doctor | ps | gc | image``.
+"""The command line: ``cellblock exec | run | repl | doctor | ps | gc | audit | image``.
 
 Puts the parts together; decides nothing.
 
-Exit codes: 0 done; 1 the code or the agent failed; 2 wrong usage; 3 cellblock itself could not do it.
+Exit codes: 0 done; 1 the code, the agent or a check failed; 2 wrong usage; 3 cellblock itself could not do it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from orchestrator.agents import CodeAgent, SandboxSettings, sanitise
+from orchestrator.agents import CodeAgent, SandboxSettings
+from orchestrator.asking import TerminalApprover, What
+from orchestrator.audit import Report, records_of, verify
 from orchestrator.config import Config, Limits
 from orchestrator.console import RunPrinter
-from orchestrator.errors import CellblockError, ConfigError, IsolationError
+from orchestrator.doctor import as_data, brief, diagnose, show
+from orchestrator.errors import CellblockError, ConfigError
 from orchestrator.models import OpenAIServerModel
 from orchestrator.repl import repl
 from orchestrator.sandbox import AsyncSandbox, Sandbox
-from orchestrator.sandbox.container import collect_garbage, engine_version, list_containers
+from orchestrator.sandbox.leftovers import Listed, collect_garbage, list_containers
+from orchestrator.sanitise import one_line, sanitise
 from orchestrator.stack.__main__ import up
-from orchestrator.stack.image import image_tag
 
 FAILED, USAGE, BROKEN = 1, 2, 3
+MAX_CELL = 100  # characters of a label in a table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--model", help="model of the endpoint (default: the setting, CELLBLOCK_MODEL)")
     run.add_argument("--tools", default="", metavar="MODULE:NAME,...", help="host functions the code may call")
     run.add_argument("--max-steps", type=int, default=20, metavar="N")
+    run.add_argument(
+        "--approve",
+        choices=get_args(What),
+        help="ask at the terminal before tools are called, before code is run (executions), or both (ask)",
+    )
     _add_sandbox_options(run)
     run.set_defaults(command=_run)
 
@@ -83,6 +94,17 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("ps", help="sandboxes alive, their age and owner").set_defaults(command=_ps)
     commands.add_parser("gc", help="remove what dead owners left behind").set_defaults(command=_gc)
+
+    audit = commands.add_parser("audit", help="the audit log").add_subparsers(required=True, metavar="ACTION")
+    verifying = audit.add_parser("verify", help="whether the chain of its records holds, and if not, where it breaks")
+    verifying.add_argument(
+        "--head", default="", metavar="HASH", help="of an earlier 'verify': finds an end that was cut off"
+    )
+    verifying.set_defaults(command=_audit_verify)
+    showing = audit.add_parser("show", help="its records, up to the first that does not hold")
+    showing.set_defaults(command=_audit_show)
+    for action in (verifying, showing):
+        action.add_argument("path", nargs="?", default="", help="the file (default: the setting, CELLBLOCK_AUDIT)")
 
     image = commands.add_parser("image", help="the executor image").add_subparsers(required=True, metavar="ACTION")
     image.add_parser("build", help="build it, unless it is there").set_defaults(command=_image_build)
@@ -154,7 +176,11 @@ def _writer(stream: Any) -> Callable[[str], None]:
 def _run(options: argparse.Namespace, config: Config) -> int:
     if not os.environ.get("OPENAI_API_KEY"):
         raise ConfigError("cellblock run needs a model: set OPENAI_API_KEY, and OPENAI_BASE_URL for another endpoint")
-    sandbox = SandboxSettings(limits=_limits(options, config), timeout=options.timeout, config=config)
+    floor = threading.Lock()
+    approver = TerminalApprover(options.approve, floor=floor) if options.approve else None
+    if approver and not approver.has_terminal:
+        raise ConfigError("--approve needs a terminal: somebody has to see the question and answer it")
+    sandbox = SandboxSettings(limits=_limits(options, config), timeout=options.timeout, config=config, approve=approver)
     agent = CodeAgent(
         tools=[_load_tool(name) for name in _names(options.tools)],
         model=OpenAIServerModel(options.model or config.model),
@@ -162,7 +188,7 @@ def _run(options: argparse.Namespace, config: Config) -> int:
         max_steps=options.max_steps,
         sandbox=sandbox,
     )
-    printer = RunPrinter()
+    printer = RunPrinter(show_code=options.approve not in ("ask", "executions"), floor=floor)
     with agent:
         for event in agent.run(options.task, stream=True):
             printer.show(event)
@@ -186,38 +212,29 @@ def _repl(options: argparse.Namespace, config: Config) -> int:
 
 
 def _doctor(options: argparse.Namespace, config: Config) -> int:
-    try:
-        with Sandbox(config=config) as sandbox:
-            isolation = sandbox.isolation()
-    except IsolationError as error:
-        return _complain(error, FAILED)
-    about = {
-        "engine": engine_version(config),
-        "image": config.image or image_tag(),
-        "kernel": isolation.kernel,
-        "cgroup": f"v{isolation.cgroup_version}",
-        "python": isolation.python_version,
-    }
+    found = diagnose(config)
     if options.json:
-        layers = [dataclasses.asdict(layer) for layer in isolation.layers]
-        print(json.dumps({**about, "layers": layers, "complete": isolation.complete}, indent=2))
+        print(json.dumps(as_data(found), indent=2))
     elif options.brief:
-        print(f"isolation: all {len(isolation.layers)} layers in force, read from inside a container")
+        print(brief(found))
     else:
-        table = Table("in force", "layer", "read from inside", title=", ".join(f"{k} {v}" for k, v in about.items()))
-        for layer in isolation.layers:
-            table.add_row("yes" if layer.in_force else "NO", layer.name, layer.proof)
-        Console().print(table)
-    return 0
+        show(found, Console(soft_wrap=not sys.stdout.isatty()))
+    return 0 if found.ok else FAILED
 
 
 def _ps(options: argparse.Namespace, config: Config) -> int:
-    table = Table("session", "container", "age", "owner", "status")
-    for found in list_containers(config):
-        owner = found.owner.partition(":")[0] + ("" if found.owner_alive else " (dead)")
-        table.add_row(found.session, found.id[:12], f"{found.age_seconds:.0f} s", owner, found.status)
-    Console().print(table)
+    Console().print(_listed(list_containers(config)))
     return 0
+
+
+def _listed(containers: Iterable[Listed]) -> Table:
+    """As a table. Whoever may make containers writes their labels."""
+    table = Table("session", "container", "age", "owner", "status")
+    for found in containers:
+        owner = found.owner.partition(":")[0] + ("" if found.owner_alive else " (dead)")
+        cells = (found.session, found.id[:12], f"{found.age_seconds:.0f} s", owner, found.status)
+        table.add_row(*(Text(one_line(cell, MAX_CELL)) for cell in cells))
+    return table
 
 
 def _gc(options: argparse.Namespace, config: Config) -> int:
@@ -226,6 +243,36 @@ def _gc(options: argparse.Namespace, config: Config) -> int:
         print(f"removed {name}")
     print(f"{len(removed)} leftovers removed" if removed else "nothing was left behind")
     return 0
+
+
+def _audit_verify(options: argparse.Namespace, config: Config) -> int:
+    found = verify(_audit_path(options, config), options.head)
+    for line in found.torn:
+        print(f"line {line}: cut short by a crash; the record after it accounts for it")
+    print(f"{found.records} records hold; head {found.head}")
+    return _audit_result(found)
+
+
+def _audit_show(options: argparse.Namespace, config: Config) -> int:
+    path = _audit_path(options, config)
+    for record in records_of(path):
+        data = " ".join(f"{name}={json.dumps(value)}" for name, value in record.data.items() if value not in ("", None))
+        print(sanitise(f"{record.seq} {record.time} {record.sandbox or '-'} {record.kind} {data}"))
+    return _audit_result(verify(path))
+
+
+def _audit_result(found: Report) -> int:
+    if found.broken is None:
+        return 0
+    print(f"cellblock: line {found.broken.line}: {sanitise(found.broken.reason)}", file=sys.stderr)
+    return FAILED
+
+
+def _audit_path(options: argparse.Namespace, config: Config) -> str:
+    path: str = options.path or config.audit
+    if not path:
+        raise ConfigError("which audit log? Name the file, or set CELLBLOCK_AUDIT")
+    return path
 
 
 def _image_build(options: argparse.Namespace, config: Config) -> int:

@@ -41,6 +41,11 @@ def _in_range(name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{name} is {value:g}; it must be between {low:g} and {high:g}")
 
 
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} is {value!r}; it must be {' or '.join(map(repr, known))}")
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one sandbox may use. Sizes are text with b, k, m, g (powers of 1024)."""
@@ -55,6 +60,8 @@ class Limits:
     checkpoints: int = 8  # states kept by themselves, the present one included; each is a process
     checkpoint_memory: float = 0.5  # share of `memory` that may be in use before the oldest of them go
     checkpoint_files: str = "64m"  # a workspace that holds more is no part of a state, and is kept as it is
+    tool_calls: int = 10_000  # of one execution; further ones are refused
+    tool_bytes: str = "64m"  # of their arguments and results together
 
     def __post_init__(self) -> None:
         _in_range("limits.memory", parse_size(self.memory), 64 << 20, 1 << 42)
@@ -67,6 +74,8 @@ class Limits:
         _in_range("limits.checkpoints", self.checkpoints, 1, 32)
         _in_range("limits.checkpoint_memory", self.checkpoint_memory, 0, 1)
         _in_range("limits.checkpoint_files", parse_size(self.checkpoint_files), 0, 1 << 40)
+        _in_range("limits.tool_calls", self.tool_calls, 0, 1_000_000)
+        _in_range("limits.tool_bytes", parse_size(self.tool_bytes), 0, 1 << 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +90,15 @@ class Config:
     timeout: float = 30.0  # seconds for one execution
     grace: float = 1.0  # seconds between the interrupt and the kill
     start_timeout: float = 30.0  # seconds for a container to come up
+    min_isolation_level: int = 1  # a start that reaches less is refused; 1, 2 or 3, see docs/isolation.md
+    runtime: str = ""  # container runtime by the engine's name for it, such as runsc; empty: the default, if like runc
     lease: float = 60.0  # seconds a container lives on when its orchestrator has gone silent
     max_lifetime: float = 86400.0  # seconds after which a container ends itself, and gc removes it, whatever happens
+    tool_timeout: float = 60.0  # seconds for one tool call that sets none of its own; the execution's end ends it too
+    approval_timeout: float = 300.0  # seconds for an approver to answer; then it is no
+    audit: str = ""  # file of the audit log; empty: none
+    max_sandboxes: int = 100  # containers of one process at the same time; one more is refused
+    landlock: str = "auto"  # files, exec and signals of user code: "auto" where the kernel has Landlock, or "off"
     model: str = "gpt-5-mini"  # model of `cellblock run` and of the demo
     limits: Limits = field(default_factory=Limits)
 
@@ -90,8 +106,13 @@ class Config:
         _in_range("timeout", self.timeout, 0.01, 86400)
         _in_range("grace", self.grace, 0, 60)
         _in_range("start_timeout", self.start_timeout, 1, 600)
+        _in_range("min_isolation_level", self.min_isolation_level, 1, 3)
         _in_range("lease", self.lease, 5, 3600)
+        _in_range("tool_timeout", self.tool_timeout, 0.01, 86400)
+        _in_range("approval_timeout", self.approval_timeout, 0.01, 86400)
         _in_range("max_lifetime", self.max_lifetime, 60, 30 * 86400)
+        _in_range("max_sandboxes", self.max_sandboxes, 1, 10_000)
+        _one_of("landlock", self.landlock, ("auto", "off"))
 
     @classmethod
     def load(cls, path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Config:

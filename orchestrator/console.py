@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from rich.console import Console
 from rich.panel import Panel
 from rich.rule import Rule
@@ -16,24 +18,39 @@ from orchestrator.agents import (
     StepStarted,
     TaskStep,
     sanitise,
+    truncate,
 )
 from orchestrator.events import Execution, Finished, Output, State, ToolCall, ToolOutcome
 
-MAX_SHOWN = 20_000  # characters of one execution's output: more scrolls everything else away
+MAX_SHOWN = 20_000  # characters of one text, or of one execution's output: more scrolls everything else away
 _MAX_ARGUMENTS = 200  # characters of a tool call's arguments
 _MAX_VALUE = 2_000  # characters of a value
 
 
 class RunPrinter:
-    """Prints the events of a run: ``for event in agent.run(task, stream=True): printer.show(event)``."""
+    """Prints the events of a run: ``for event in agent.run(task, stream=True): printer.show(event)``.
 
-    def __init__(self, console: Console | None = None) -> None:
+    Args:
+        console: where to. Default: standard output.
+        show_code: False where somebody else shows it, to ask about it.
+        floor: who holds it has the terminal alone: nothing is printed over a question that somebody else asks there.
+    """
+
+    def __init__(
+        self, console: Console | None = None, *, show_code: bool = True, floor: threading.Lock | None = None
+    ) -> None:
         self._console = console or Console()
+        self._show_code = show_code
+        self._floor = floor or threading.Lock()
         self._written = 0  # characters of the output of this execution
         self._at_line_start = True
 
     def show(self, event: AgentEvent) -> None:
-        """Prints one event."""
+        """Prints one event; waits while somebody else has the floor."""
+        with self._floor:
+            self._show(event)
+
+    def _show(self, event: AgentEvent) -> None:
         match event:
             case TaskStep(task):
                 self._print(Panel(_text(task.strip()), title="Task", title_align="left", border_style="cyan"))
@@ -61,7 +78,16 @@ class RunPrinter:
     def _show_action(self, code: str, thought: str) -> None:
         if thought:
             self._print(_text(thought, "italic"))
-        self._print(Syntax(sanitise(code), "python", background_color="default", word_wrap=True, padding=(0, 2)))
+        if self._show_code:
+            self._print(
+                Syntax(
+                    sanitise(truncate(code, MAX_SHOWN)),
+                    "python",
+                    background_color="default",
+                    word_wrap=True,
+                    padding=(0, 2),
+                )
+            )
         self._written = 0
 
     def _show_output(self, text: str, style: str) -> None:
@@ -101,7 +127,8 @@ class RunPrinter:
 
 
 def _text(text: str, style: str = "") -> Text:
-    return Text(sanitise(text), style)
+    """Cut before it is made safe: a value may have two megabytes, and each of its lines takes a kilobyte to show."""
+    return Text(sanitise(truncate(text, MAX_SHOWN)), style)
 
 
 def _short(text: str, limit: int) -> str:

@@ -7,15 +7,22 @@ What a failure is called decides who is told about it::
     ├── EngineError                 the user is told: the Docker engine cannot do what is asked
     │   ├── EngineUnavailable         no engine answers
     │   ├── EnginePermission          an engine is there, this user may not use it
-    │   └── ImageMissing              the executor image has not been built
+    │   ├── ImageMissing              the executor image has not been built
+    │   │   └── ImageChanged            it is not the one that was built here
+    │   └── RuntimeUnavailable        the engine does not have the container runtime of the settings
     ├── SandboxError                the caller is told; never shown to a model as if its code had printed it
     │   ├── SandboxStartError         the container did not come up in time, or came up wrong
-    │   │   └── IsolationError          it came up without a restriction that must be in force
+    │   │   ├── IsolationError          it came up without a restriction that must be in force
+    │   │   │   └── SettingIgnored        the engine made it with other settings than it was asked for
+    │   │   └── TooManySandboxes        this process has as many as it may have
     │   ├── SandboxDied               it went away while it was needed; what the execution did is unknown
+    │   │   └── OutcomeUnknown          and so is what its tool calls did that had not ended
     │   ├── ProtocolViolation         the executor sent what it must never send; the container has been killed
     │   ├── SandboxClosed             used after close()
     │   ├── SandboxFileError          a file in the workspace cannot be read, written or listed
     │   └── CheckpointError           there is no such checkpoint, or none can be made now
+    ├── AuditError                  the caller is told: a record cannot be written, so what it tells of is not done
+    ├── ApprovalFailed              the approver failed; what it was asked about is refused
     ├── ValueNotPortable            the developer is told: this value cannot cross the wall (names type and path)
     ├── ToolError                   the developer is told: a tool's definition is wrong
     ├── ModelError                  the model's endpoint failed; the run's memory is kept
@@ -29,6 +36,11 @@ A failure of the *code* (exception, timeout, denied import) is no exception here
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.events import ToolOutcome
 
 
 class CellblockError(Exception):
@@ -55,8 +67,22 @@ class ImageMissing(EngineError):
     """The executor image has not been built on this engine."""
 
 
+class ImageChanged(ImageMissing):
+    """What has the executor image's name on this engine is not the image that was built here."""
+
+
+class RuntimeUnavailable(EngineError):
+    """The engine does not have the container runtime of the settings. The message lists those that it has."""
+
+
 class SandboxError(CellblockError):
-    """The sandbox itself failed, as opposed to the code in it."""
+    """The sandbox itself failed, as opposed to the code in it.
+
+    Attributes:
+        tool_calls: the ledger of the execution under way, if there was one, as in ``Execution.tool_calls``.
+    """
+
+    tool_calls: tuple[ToolOutcome, ...] = ()
 
 
 class SandboxStartError(SandboxError):
@@ -67,10 +93,25 @@ class IsolationError(SandboxStartError):
     """A restriction that must be in force was found missing from inside the container."""
 
 
+class SettingIgnored(IsolationError):
+    """The engine made the container with other settings than it was asked for. The message names each of them."""
+
+
+class TooManySandboxes(SandboxStartError):
+    """This process has as many sandboxes as it may have at the same time."""
+
+
 class SandboxDied(SandboxError):
     """The container or its executor went away while it was needed.
 
     What the current execution did before that is unknown. Code is never sent twice.
+    """
+
+
+class OutcomeUnknown(SandboxDied):
+    """The sandbox went away while tools ran for it: whether those calls took effect is not known.
+
+    ``tool_calls`` says which (``effect_unknown``). Nothing is called a second time.
     """
 
 
@@ -88,6 +129,20 @@ class SandboxFileError(SandboxError):
 
 class CheckpointError(SandboxError):
     """There is no such checkpoint (the message lists what there is), or none can be made now (it says why)."""
+
+
+class AuditError(CellblockError):
+    """The audit log cannot be written or read, or is none. What would have had to be recorded is not done.
+
+    Attributes:
+        tool_calls: the ledger of the execution under way, if there was one, as in ``Execution.tool_calls``.
+    """
+
+    tool_calls: tuple[ToolOutcome, ...] = ()
+
+
+class ApprovalFailed(CellblockError):
+    """An approver raised, took too long, or gave something that is no answer. It counts as a refusal."""
 
 
 class ValueNotPortable(CellblockError, TypeError):

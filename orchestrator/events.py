@@ -25,6 +25,7 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DIED = "died"  # the process crashed or exited
     OUTPUT_LIMIT = "output_limit"  # it wrote so much that it was stopped
+    REFUSED = "refused"  # it was not approved, and nothing was run
 
 
 class State(StrEnum):
@@ -60,23 +61,76 @@ class ToolCall:
     kwargs: Mapping[str, Any]
 
 
+class Ending(StrEnum):
+    """How a tool call ended."""
+
+    OK = "ok"
+    FAILED = "failed"  # the tool raised, or its result could not be sent
+    REFUSED = "refused"  # it was never made
+    TIMED_OUT = "timed_out"  # the tool had not ended in time; what it still does or gives is nobody's
+    CANCELLED = "cancelled"  # the execution ended first; the same
+
+
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """A tool call ended. ``error`` is None, or what the code saw as the exception's ``TypeName: message``."""
+    """A tool call ended. ``Execution.tool_calls`` holds one of each.
+
+    Attributes:
+        id: of the ``ToolCall``; unique within the execution.
+        name: as the code called it.
+        error: None, or what the code saw as the exception's ``TypeName: message``.
+        seconds: from the call to its end, the time for its approval included.
+        ending: how it ended.
+        refused_by: the rule that refused it: ``not_granted``, ``max_calls``, ``max_bytes``, ``max_running``,
+            ``arguments``, ``approver``, ``approval_failed``, or ``execution_ended``; else empty.
+        arguments_sha256: of the arguments as they came over the wire.
+        arguments_bytes: their size.
+        result_bytes: size of the result that was sent.
+    """
 
     id: int
     name: str
     error: str | None
     seconds: float
+    ending: Ending = Ending.OK
+    refused_by: str = ""
+    arguments_sha256: str = ""
+    arguments_bytes: int = 0
+    result_bytes: int = 0
+
+    @property
+    def effect_unknown(self) -> bool:
+        """True if nobody can tell whether the tool did what it does."""
+        return self.ending in (Ending.TIMED_OUT, Ending.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Everything the code wrote, head and tail kept when it wrote more than ``Limits.output``."""
+    """Everything the code wrote, head and tail kept when it wrote more than ``Limits.output``.
+
+    ``stdout`` and ``stderr`` are text, with a mark for what is no UTF-8 and a line where bytes were left out; sanitise
+    them before they are shown. ``raw_stdout`` and ``raw_stderr`` are the bytes, without that line.
+    """
 
     stdout: str = ""
     stderr: str = ""
     dropped_bytes: int = 0
+    undecoded: Mapping[Stream, bytes] | None = field(default=None, repr=False, hash=False)
+    """The bytes of a stream, where its text does not say them all."""
+
+    @property
+    def raw_stdout(self) -> bytes:
+        """What was written to standard output, as it was written."""
+        return self._raw("stdout", self.stdout)
+
+    @property
+    def raw_stderr(self) -> bytes:
+        """What was written to standard error, as it was written."""
+        return self._raw("stderr", self.stderr)
+
+    def _raw(self, stream: Stream, text: str) -> bytes:
+        kept = (self.undecoded or {}).get(stream)
+        return text.encode("utf-8", "surrogatepass") if kept is None else kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +171,8 @@ class Execution:
     ``results`` holds MIME bundles: type -> text or bytes. ``error`` is None unless the code failed.
     Where ``state`` is not ``kept``, ``restored_to`` is the count of the execution at whose end the variables are again
     (0 for a fresh interpreter), and ``files`` what became of the workspace, with ``files_reason`` where it was kept.
+    ``tool_calls`` is the ledger, in the order in which the calls ended: every call that was made, and the first 1,000
+    that were refused; long errors are cut. ``usage.tool_calls`` counts all.
     """
 
     status: Status
@@ -132,6 +188,12 @@ class Execution:
     restored_to: int | None = None
     files: Files = Files.KEPT
     files_reason: str = ""
+    tool_calls: tuple[ToolOutcome, ...] = ()
+
+    @property
+    def outcome_unknown(self) -> tuple[ToolOutcome, ...]:
+        """The tool calls of which nobody can tell whether they took effect. None of them is made again by itself."""
+        return tuple(call for call in self.tool_calls if call.effect_unknown)
 
     @property
     def ok(self) -> bool:

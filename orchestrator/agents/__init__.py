@@ -12,10 +12,11 @@ from orchestrator.agents.memory import (
     TaskStep,
     Timing,
 )
+from orchestrator.agents.observation import truncate
 from orchestrator.agents.parsing import CodeAction
 from orchestrator.agents.run import AgentEvent, RunResult, StepStarted
-from orchestrator.agents.sanitise import sanitise
 from orchestrator.agents.workplace import SandboxSettings
+from orchestrator.sanitise import sanitise
 
 __all__ = [
     "ActionStep",
@@ -34,4 +35,5 @@ __all__ = [
     "TaskStep",
     "Timing",
     "sanitise",
+    "truncate",
 ]

@@ -12,8 +12,8 @@ from orchestrator.agents.callbacks import call
 from orchestrator.agents.interruption import Interruption
 from orchestrator.agents.loop import MultiStepAgent, checked_max_steps, checked_task
 from orchestrator.agents.run import RunResult
-from orchestrator.agents.sanitise import one_line
 from orchestrator.errors import AgentError
+from orchestrator.sanitise import one_line
 
 # As many as the executor allows in one container, whose memory and cpus they share: with more they would rather take
 # turns than work side by side.

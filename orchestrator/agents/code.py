@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from orchestrator.agents.branching import Best, Contest, Judge, best_of
@@ -21,7 +22,7 @@ from orchestrator.agents.workplace import BorrowedWorkplace, OwnWorkplace, Sandb
 from orchestrator.errors import AgentError, CheckpointError, SandboxError
 from orchestrator.events import ExecutionEvent, Finished
 from orchestrator.models import Model
-from orchestrator.policy import import_rules
+from orchestrator.policy import Approve, import_rules
 from orchestrator.sandbox import AsyncSandbox, Portal, Sandbox
 from orchestrator.tools import Tool, as_tool
 
@@ -48,6 +49,8 @@ class CodeAgent(MultiStepAgent):
         on_error: what an action that failed leaves behind. ``"keep"``, the default: what it did until then, as in a
             notebook. ``"rollback"``: nothing; variables and files go back to before it, and the model is told so, or
             what of it was not possible. An answer that a check refuses is no failure of the action.
+        approve: asked before each action that is run and before each tool call of its code; see ``Sandbox``. A refused
+            action is told to the model, and the run goes on. Not with a borrowed sandbox, which is made with its own.
         max_steps, step_callbacks, final_answer_checks, return_full_result, name, description: see ``MultiStepAgent``.
 
     Raises:
@@ -71,6 +74,7 @@ class CodeAgent(MultiStepAgent):
         return_full_result: bool = False,
         sandbox: AsyncSandbox | Sandbox | SandboxSettings | None = None,
         on_error: OnError = "keep",
+        approve: Approve | None = None,
         name: str | None = None,
         description: str | None = None,
     ) -> None:
@@ -79,7 +83,7 @@ class CodeAgent(MultiStepAgent):
         self._tags = CodeTags.of(code_block_tags)
         self._print_limit = _checked_limit(max_print_outputs_length)
         self._on_error = checked_on_error(on_error)
-        self._workplace = self._make_workplace(sandbox, additional_authorized_imports)
+        self._workplace = self._make_workplace(sandbox, additional_authorized_imports, approve)
         super().__init__(
             model,
             system_prompt=code_agent_prompt(
@@ -99,9 +103,14 @@ class CodeAgent(MultiStepAgent):
         )
 
     def _make_workplace(
-        self, sandbox: AsyncSandbox | Sandbox | SandboxSettings | None, imports: Sequence[str] | None
+        self,
+        sandbox: AsyncSandbox | Sandbox | SandboxSettings | None,
+        imports: Sequence[str] | None,
+        approve: Approve | None,
     ) -> Workplace:
         if isinstance(sandbox, AsyncSandbox | Sandbox):
+            if approve:
+                raise AgentError("approve: give it to the sandbox")
             if imports:
                 raise AgentError("additional_authorized_imports: give them to the sandbox, as its authorized_imports")
             lent = sandbox if isinstance(sandbox, AsyncSandbox) else sandbox.asynchronous
@@ -109,6 +118,8 @@ class CodeAgent(MultiStepAgent):
             self.authorized_imports = workplace.authorized_imports
             return workplace
         settings = sandbox or SandboxSettings()
+        if approve:
+            settings = replace(settings, approve=approve)
         tools, rules = tuple(self.tools.values()), self.authorized_imports
         return OwnWorkplace(lambda: settings.make(tools, rules))  # without self: see OwnWorkplace on garbage
 

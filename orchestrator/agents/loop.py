@@ -20,11 +20,11 @@ from orchestrator.agents.interruption import Interruption
 from orchestrator.agents.memory import ActionStep, AgentMemory, FinalAnswerStep, StepError, Stopwatch, TaskStep
 from orchestrator.agents.prompts import last_answer_prompt
 from orchestrator.agents.run import AgentEvent, StepStarted, run_result
-from orchestrator.agents.sanitise import sanitise
 from orchestrator.errors import AgentError
 from orchestrator.events import Execution, FinalAnswer
 from orchestrator.models import ChatMessage, Model, ModelReply, TokenUsage
 from orchestrator.sandbox import Portal
+from orchestrator.sanitise import sanitise
 
 Step = TypeVar("Step", TaskStep, ActionStep)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.agents.sanitise import one_line, sanitise
-from orchestrator.events import Execution, Files, State, Status
+from orchestrator.events import Execution, Files, State, Status, ToolOutcome
+from orchestrator.sanitise import one_line, sanitise
 
 # smolagents' figures: its local executor keeps 50,000 characters of prints, its agent 20,000 of a value.
 DEFAULT_MAX_PRINT_OUTPUTS_LENGTH = 50_000
@@ -20,6 +21,7 @@ _STOPPED = {
     Status.DIED: "The Python process that ran the code ended before the code did (it crashed or exited).",
     Status.OUTPUT_LIMIT: "The code was stopped: it wrote more output than it may.",
 }
+MAX_CALLS_NAMED = 10  # tool calls of unknown outcome that are named one by one
 _KEPT = "What it did until then is kept."
 _GONE = "All variables, functions and imports are gone: define again what you need."
 
@@ -45,11 +47,12 @@ def observe(execution: Execution, max_print_outputs_length: int, *, not_undone: 
     if execution.logs.stderr:
         logs = f"{logs.rstrip()}\n[stderr]\n{execution.logs.stderr}".lstrip()
     parts = []
+    shown, is_cut = _bounded(logs, max_print_outputs_length)
     if logs:
-        parts.append(f"Execution logs:\n{_shown(logs, max_print_outputs_length)}")
+        parts.append(f"Execution logs:\n{shown}")
     if execution.ok and execution.final_answer is None:
         parts.append(f"Last output from code snippet:\n{_shown(execution.text or 'None', MAX_VALUE_LENGTH)}")
-    return Observation("\n".join(parts), _remarks(execution, not_undone), _error(execution))
+    return Observation("\n".join(parts), _remarks(execution, not_undone, is_cut), _error(execution))
 
 
 def truncate(text: str, limit: int) -> str:
@@ -57,14 +60,32 @@ def truncate(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     head, tail = text[: limit - limit // 2], text[len(text) - limit // 2 :]
-    return f"{head}\n[… {len(text) - limit} characters left out …]\n{tail}"
+    return _without_middle(head, len(text) - limit, tail)
+
+
+def _without_middle(head: str, missing: int, tail: str) -> str:
+    return f"{head}\n[… {missing} characters left out …]\n{tail}"
 
 
 def _shown(text: str, limit: int) -> str:
-    return truncate(sanitise(text).rstrip(), limit)
+    return _bounded(text, limit)[0]
 
 
-def _remarks(execution: Execution, not_undone: str | None) -> str:
+def _bounded(text: str, limit: int) -> tuple[str, bool]:
+    """The text as it may be shown, and whether something of it is not.
+
+    Cut before it is made safe, which takes its time with megabytes, and again after that, as it can make text longer.
+    """
+    text = text.rstrip()
+    if len(text) <= limit:
+        safe = sanitise(text).rstrip()
+        return truncate(safe, limit), len(safe) > limit
+    ends = limit - limit // 2, limit // 2
+    head, tail = sanitise(text[: ends[0]])[: ends[0]], sanitise(text[len(text) - ends[1] :])
+    return _without_middle(head, len(text) - limit, tail[len(tail) - min(len(tail), ends[1]) :]), True
+
+
+def _remarks(execution: Execution, not_undone: str | None, is_cut: bool) -> str:
     lines = []
     if execution.status in _STOPPED:
         lines.append(_STOPPED[execution.status])
@@ -72,9 +93,23 @@ def _remarks(execution: Execution, not_undone: str | None) -> str:
         lines.append(f"It could not be undone{_reason(not_undone)}: variables and files are as this code left them.")
     elif execution.status in _STOPPED or execution.state is not State.KEPT:
         lines.append(_state(execution))
+    if execution.outcome_unknown:
+        lines.append(_unknown(execution.outcome_unknown))
+    if is_cut:  # said here, where it is the host's word: a line like that in the middle can be printed by anybody
+        lines.append("What it printed is shown in part: the middle is left out.")
     if execution.logs.dropped_bytes:
         lines.append(f"{execution.logs.dropped_bytes} bytes of its output were not kept.")
     return "\n".join(lines)
+
+
+def _unknown(calls: Sequence[ToolOutcome]) -> str:
+    """The names are those of tools that are granted: others are never called."""
+    named = ", ".join(f"{call.name}()" for call in calls[:MAX_CALLS_NAMED])
+    more = f" and {len(calls) - MAX_CALLS_NAMED} more" if len(calls) > MAX_CALLS_NAMED else ""
+    return (
+        f"These tool calls had not ended when they were given up: {named}{more}. Whether they took effect is not "
+        "known: find out before you make them again."
+    )
 
 
 def _state(execution: Execution) -> str:

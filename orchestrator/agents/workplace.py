@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from orchestrator.config import Config, Limits
 from orchestrator.errors import AgentError
+from orchestrator.policy import Approve
 from orchestrator.sandbox import AsyncSandbox
 from orchestrator.tools import Tool
 
@@ -27,6 +28,8 @@ class SandboxSettings:
     timeout: float | None = None
     env: Mapping[str, str] | None = None
     config: Config | None = None
+    tool_timeout: float | None = None
+    approve: Approve | None = None
 
     def make(self, tools: Sequence[Tool], authorized_imports: Sequence[str]) -> AsyncSandbox:
         """A sandbox of these settings for an agent."""
@@ -37,6 +40,8 @@ class SandboxSettings:
             timeout=self.timeout,
             env=self.env,
             config=self.config,
+            tool_timeout=self.tool_timeout,
+            approve=self.approve,
             final_answer=True,
         )
 

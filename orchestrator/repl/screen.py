@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.agents import sanitise
 from orchestrator.events import Stream
+from orchestrator.sanitise import sanitise
 
 MAX_VALUE = 20_000  # characters of a value shown on a terminal: more scrolls everything else away
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"

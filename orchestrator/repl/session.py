@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from orchestrator.agents import sanitise
 from orchestrator.errors import CellblockError, CheckpointError
 from orchestrator.events import Execution
 from orchestrator.repl.branches import Branches, Refused
@@ -16,6 +15,7 @@ from orchestrator.repl.screen import Screen
 from orchestrator.repl.statements import is_command, statements
 from orchestrator.repl.words import ending
 from orchestrator.sandbox import AsyncSandbox
+from orchestrator.sanitise import sanitise
 
 T = TypeVar("T")
 

@@ -1,7 +1,8 @@
 """The gRPC stream to one executor: connecting safely, proving the token, reading and writing. The seam to grpc.
 
-The peer is hostile as soon as user code has run. Sizes are bounded by the client's options, everything else by
-``session.Session``; every failure of gRPC becomes ``SandboxDied`` or ``ProtocolViolation`` here.
+The peer is hostile as soon as user code has run. gRPC bounds the size of a message and hands it over as bytes; what
+they mean is ``session.Session``'s matter, which looks before it parses. What waits here, on the way in and on the way
+out, is bounded too. Every failure of gRPC becomes ``SandboxDied`` or ``ProtocolViolation`` here.
 """
 
 from __future__ import annotations
@@ -13,26 +14,32 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
-import grpc
 from executor_api.v1 import executor_pb2 as pb
-from executor_api.v1 import executor_pb2_grpc
 
 from orchestrator.errors import ProtocolViolation, SandboxDied, SandboxStartError
+from orchestrator.sandbox.grpc_quiet import grpc
+from orchestrator.sandbox.inbox import Inbox
 from orchestrator.sandbox.session import Phase, Session
+from orchestrator.sanitise import one_line
 
 PROTOCOL_VERSION = 1
+MAX_DETAILS = 300  # characters of a status
 SOCKET_NAME = "executor.sock"
 MAX_MESSAGE = 4 << 20
-READ_AHEAD = 16  # messages taken in before their reader asks; then gRPC's flow control makes the executor wait
+MAX_UNSENT = 4 << 20  # bytes of answers that an executor may leave untaken; until it takes some it is not listened to
 _NONCE_BYTES = 32
+_SESSION = f"/{pb.DESCRIPTOR.services_by_name['Executor'].full_name}/Session"
+_NEVER = 24 * 3600 * 1000  # milliseconds
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity only: no decompression bombs
     ("grpc.enable_retries", 0),  # code is never sent twice
+    # Nor is anything connected twice: the path goes by a descriptor, whose number may be another sandbox's by then.
+    ("grpc.initial_reconnect_backoff_ms", _NEVER),
+    ("grpc.max_reconnect_backoff_ms", _NEVER),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_metadata_size", 16 << 10),
@@ -42,6 +49,8 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 )
 # What a peer provokes by sending what it must not, as opposed to going away.
 _VIOLATIONS = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED})
+# What grpc.aio says, as INTERNAL, where a write of its own met a stream that was over (``set_internal_error``).
+_WRITE_FAILED = "Internal error from Core"
 
 
 def check_socket(directory: int, uid: int) -> None:
@@ -64,8 +73,8 @@ def proof(token: bytes, label: bytes, *nonces: bytes) -> bytes:
 
 
 def _failure(error: grpc.aio.AioRpcError) -> SandboxDied | ProtocolViolation:
-    details = ascii(error.details() or "")[:300]  # the peer's words: nothing in them may drive a terminal
-    if error.code() in _VIOLATIONS:
+    details = one_line(error.details() or "", MAX_DETAILS)  # the peer's words
+    if error.code() in _VIOLATIONS and error.details() != _WRITE_FAILED:
         return ProtocolViolation(f"the executor broke the protocol: {error.code().name} {details}")
     return SandboxDied(f"the sandbox's container ended or stopped answering ({error.code().name} {details})")
 
@@ -74,14 +83,16 @@ class Channel:
     """One session's stream, or that of a branch. Made by ``connect`` or ``branch``; whoever made it closes it."""
 
     def __init__(self, channel: grpc.aio.Channel, session: Session, owner: Channel | None = None) -> None:
-        stub: Any = executor_pb2_grpc.ExecutorStub(channel)  # type: ignore[no-untyped-call]
         self._channel = channel
-        self._call = stub.Session()
+        self._call: Any = channel.stream_stream(_SESSION)()  # of bytes, both ways
         self._owner = owner  # whose connection it is, if it is not its own
-        self._messages: asyncio.Queue[pb.ExecutorMessage | SandboxDied | ProtocolViolation] = asyncio.Queue(READ_AHEAD)
-        self._outgoing: asyncio.Queue[pb.HostMessage] = asyncio.Queue()
+        self._inbox = Inbox()
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._unsent = 0  # bytes in it
+        self._taken = asyncio.Event()  # the peer has taken some
         # Tasks of their own, because cancelling a read or a write of gRPC's cancels the whole stream.
-        self._tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._write_all())]
+        self._reading = asyncio.create_task(self._read_all())
+        self._writing = asyncio.create_task(self._write_all())
         self._ended: SandboxDied | ProtocolViolation | None = None
         self.session = session
 
@@ -134,13 +145,37 @@ class Channel:
 
     def write(self, message: pb.HostMessage) -> None:
         """Sends one message, after those before it. If the stream is closed, the next ``read`` says so."""
-        self._outgoing.put_nowait(message)
+        data = message.SerializeToString()
+        self._unsent += len(data)
+        self._outgoing.put_nowait(data)
 
     async def _write_all(self) -> None:
         # A write that fails is not the peer's doing as such: why the stream ended is what reading says.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        try:
             while True:
-                await self._call.write(await self._outgoing.get())
+                data = await self._outgoing.get()
+                await self._call.write(data)
+                self._unsent -= len(data)
+                self._taken.set()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return
+        finally:
+            self._taken.set()
+
+    def require_silence(self) -> None:
+        """Nothing has come that was not asked for; to be called before anything is.
+
+        Raises:
+            SandboxDied: the executor is gone.
+            ProtocolViolation: something has come.
+        """
+        if self._ended:
+            raise self._ended
+        if self._inbox.failure:
+            raise self._inbox.failure
+        if not self._inbox.is_empty:
+            self._ended = ProtocolViolation("the executor sent something while nothing was asked of it")
+            raise self._ended
 
     async def read(self) -> pb.ExecutorMessage:
         """The next message, checked against the session's state. A read that is cancelled while it waits loses nothing.
@@ -151,33 +186,39 @@ class Channel:
         """
         if self._ended:
             raise self._ended
-        message = await self._messages.get()
-        if isinstance(message, Exception):
-            self._ended = message
-            raise message
+        await self._until_answers_are_taken()
         try:
-            self.session.receive(message)
-        except ProtocolViolation as violation:
-            self._ended = violation
+            return self.session.read(await self._inbox.get())
+        except (SandboxDied, ProtocolViolation) as error:
+            self._ended = error
             raise
-        return message
+
+    async def _until_answers_are_taken(self) -> None:
+        while self._unsent > MAX_UNSENT and not (self._writing.done() or self._inbox.failure):
+            self._taken.clear()
+            await self._taken.wait()
 
     async def _read_all(self) -> None:
+        reason: SandboxDied | ProtocolViolation = SandboxDied("the sandbox's container has ended")
         try:
-            while (message := await self._call.read()) is not grpc.aio.EOF:
-                await self._messages.put(message)
-            await self._messages.put(SandboxDied("the sandbox's container has ended"))
+            while (data := await self._call.read()) is not grpc.aio.EOF:
+                await self._inbox.put(data)
         except grpc.aio.AioRpcError as error:
-            await self._messages.put(_failure(error))
+            reason = _failure(error)
+        finally:
+            self._end(reason)
+
+    def _end(self, reason: SandboxDied | ProtocolViolation) -> None:
+        self._inbox.end(reason)
+        self._taken.set()
 
     async def close(self) -> None:
         """Ends the stream, and with it the container; whoever waits in ``read`` is told."""
-        self._ended = self._ended or SandboxDied("the sandbox has been closed")
-        for task in self._tasks:
-            task.cancel()
-        while self._messages.full():
-            self._messages.get_nowait()
-        self._messages.put_nowait(self._ended)
+        closed = SandboxDied("the sandbox has been closed")
+        self._ended = self._ended or closed
+        self._end(self._ended)
+        self._reading.cancel()
+        self._writing.cancel()
         self._call.cancel()
         if self._owner is None:
             await self._channel.close()

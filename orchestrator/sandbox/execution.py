@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextvars
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+from itertools import pairwise, zip_longest
 
 from executor_api.v1 import executor_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from orchestrator.errors import ProtocolViolation
+from orchestrator.audit.records import ExecutionBegun, ExecutionFinished, ExecutionUnfinished
+from orchestrator.config import Config
+from orchestrator.errors import AuditError, OutcomeUnknown, ProtocolViolation, SandboxDied, SandboxError
 from orchestrator.events import (
     Execution,
     ExecutionError,
@@ -23,17 +27,18 @@ from orchestrator.events import (
     State,
     Status,
     Stream,
-    ToolCall,
-    ToolOutcome,
     Usage,
 )
-from orchestrator.sandbox.calls import HostTools
+from orchestrator.sandbox.calls import ToolCalls, ToolHost
 from orchestrator.sandbox.channel import Channel
-from orchestrator.sandbox.values import decode, decode_arguments, decode_message
+from orchestrator.sandbox.clock import Clock
+from orchestrator.sandbox.values import decode, decode_message
+from orchestrator.sanitise import one_line
 
 MAX_CODE = 1 << 20  # bytes of one code action; a model's reply is far smaller
 MAX_BUNDLES = 16
 MAX_REASON_SHOWN = 200  # characters
+MAX_MIME = 100
 _STREAMS: dict[int, Stream] = {pb.Output.STREAM_STDOUT: "stdout", pb.Output.STREAM_STDERR: "stderr"}
 _STATUS = {
     pb.Finished.STATUS_OK: Status.OK,
@@ -65,48 +70,100 @@ _ERROR_TEXTS = {
 }
 
 
+MAX_NESTED = 8  # tools that wait for each other's sandboxes: each has a container of its own
 # The channels whose executions wait for the tool that runs in this context.
 serving: contextvars.ContextVar[tuple[Channel, ...]] = contextvars.ContextVar("serving", default=())
 
 
 class OutputLog:
-    """Decodes output piece by piece and keeps it. Characters may be cut between pieces."""
+    """Keeps output as it came, and decodes it piece by piece. Characters may be cut between pieces."""
 
     def __init__(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")
-        self._decoders = {name: decoder("replace") for name in _STREAMS.values()}
-        self._texts: dict[Stream, list[str]] = {name: [] for name in _STREAMS.values()}
+        self._written = {name: _Written() for name in _STREAMS.values()}
 
     def add(self, output: pb.Output) -> Output | None:
         """The piece as text; None while a character is incomplete."""
         name = _STREAMS[output.stream]
-        text = self._decoders[name].decode(output.text)
-        if output.dropped_before:
-            text = f"\n… [{output.dropped_before:,} bytes of output dropped] …\n{text}"
-        if not text:
-            return None
-        self._texts[name].append(text)
-        return Output(name, text)
+        text = self._written[name].add(output.text, output.dropped_before)
+        return Output(name, text) if text else None
 
     def logs(self, dropped: int) -> Logs:
         """Everything so far."""
-        return Logs("".join(self._texts["stdout"]), "".join(self._texts["stderr"]), dropped)
+        out, err = self._written["stdout"], self._written["stderr"]
+        raw = {name: bytes(written.raw) for name, written in self._written.items() if written.text_says_less}
+        return Logs(out.text(), err.text(), dropped, raw or None)
+
+
+class _Written:
+    """What one stream has been given: bytes, as a million small texts would take fifty times their size."""
+
+    def __init__(self) -> None:
+        self.raw = bytearray()
+        self._gaps: list[tuple[int, int]] = []  # where bytes were left out, and how many
+        self._decode = _decoder()
+
+    @property
+    def text_says_less(self) -> bool:
+        """The bytes cannot be had from the text."""
+        return bool(self._gaps) or not _is_utf8(self.raw)
+
+    def add(self, piece: bytes, dropped_before: int) -> str:
+        """The piece as text, as far as it is complete."""
+        before = ""
+        if dropped_before:
+            before = self._decode(b"", True) + _gap(dropped_before)
+            self._gaps.append((len(self.raw), dropped_before))
+            self._decode = _decoder()
+        self.raw += piece
+        return before + self._decode(piece)
+
+    def text(self) -> str:
+        """All of it."""
+        edges = [0, *(place for place, _ in self._gaps), len(self.raw)]
+        texts = [self.raw[start:end].decode("utf-8", "replace") for start, end in pairwise(edges)]
+        marks = [_gap(dropped) for _, dropped in self._gaps]
+        return "".join(part for pair in zip_longest(texts, marks, fillvalue="") for part in pair)
+
+
+def _decoder() -> Callable[..., str]:
+    return codecs.getincrementaldecoder("utf-8")("replace").decode
+
+
+def _gap(dropped: int) -> str:
+    return f"\n… [{dropped:,} bytes of output dropped] …\n"
+
+
+def _is_utf8(data: bytearray) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Conversation:
     """The messages of one execution, from Execute to Finished."""
 
-    def __init__(self, channel: Channel, tools: HostTools, timeout: float, deadline: float) -> None:
+    def __init__(self, channel: Channel, host: ToolHost, config: Config, margin: float) -> None:
         self._channel = channel
-        self._context = contextvars.copy_context()  # of the caller; its tools run in it
-        self._context.run(serving.set, (*serving.get(), channel))
-        self._tools = tools
-        self._timeout = timeout
-        self._deadline = deadline  # of the host's own clock: the executor must have answered by then
+        context = contextvars.copy_context()  # of the caller; its tools run in it
+        context.run(serving.set, (*serving.get(), channel))
+        self._host = host
+        self._timeout = config.timeout
         self._log = OutputLog()
-        self._calls = 0
-        self._running: set[asyncio.Task[ToolOutcome]] = set()
-        self.id = 0
+        self.id = number = channel.session.execution + 1
+
+        # Neither holds this object: it would be garbage only when the collector comes, and the channel with it.
+        def tell(seconds: float) -> None:
+            channel.write(pb.HostMessage(deadline=pb.Deadline(id=number, seconds=seconds)))
+
+        def send(result: pb.ToolResult) -> None:
+            channel.write(pb.HostMessage(tool_result=result))
+
+        self._clock = Clock(config.timeout, config.approval_timeout, config.grace + margin, tell)
+        self.calls = ToolCalls(host, number, context, send, self._clock)
+        self._sent = False
+        self._interrupted = False
         self.finished = False
         self.forkable = True  # as the executor says at the end
         self.spent = False  # nothing can be run there any more
@@ -115,69 +172,83 @@ class Conversation:
         """Sends the code and yields what happens; the last event is Finished.
 
         Raises:
+            AuditError: something could not be recorded. If that was the beginning, the code has not been sent.
             SandboxDied, ProtocolViolation: the executor failed.
             TimeoutError: it did not answer in time.
         """
-        self.id = self._channel.session.begin_execution()
-        execute = pb.Execute(id=self.id, code=code, timeout_seconds=self._timeout)
-        self._channel.write(pb.HostMessage(execute=execute))
+        self._channel.require_silence()
         try:
+            await self._begin(code)
             while not self.finished:
                 for event in await self._next():
                     yield event
-        finally:
-            for task in self._running:
-                task.cancel()  # a tool's work ends with the execution that asked for it
+        except AuditError:
+            with suppress(AuditError):  # which has been told
+                await self._end_early("AuditError")
+            raise
+        except BaseException as error:
+            gone = isinstance(error, GeneratorExit | asyncio.CancelledError)
+            await self._end_early("abandoned" if gone else type(error).__name__)
+            raise
 
-    async def _next(self) -> list[ExecutionEvent]:
-        async with asyncio.timeout_at(self._deadline):
-            if not self._running:  # the usual case, without a task of its own
+    async def _begin(self, code: bytes) -> None:
+        await self._host.record(ExecutionBegun.of(self.id, code, self._timeout))
+        self._channel.session.begin_execution()
+        execute = pb.Execute(id=self.id, code=code, timeout_seconds=self._timeout)
+        self._channel.write(pb.HostMessage(execute=execute))
+        self._clock.start()
+        self._sent = True
+        if self._interrupted:
+            self.interrupt()
+
+    async def _end_early(self, reason: str) -> None:
+        """Nobody waits any more, or the executor has failed: a tool's work ends with what asked for it."""
+        await self.calls.end()
+        if not self.finished:
+            await self._host.record(ExecutionUnfinished(self.id, reason))
+
+    def interrupt(self) -> None:
+        """Has it stopped; as soon as it has begun, if it has not."""
+        self._interrupted = True
+        if self._sent and not self.finished:
+            self._channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self.id)))
+
+    async def _next(self) -> Sequence[ExecutionEvent]:
+        async with self._clock.limit():
+            if not self.calls.running:  # the usual case, without a task of its own
                 return await self._on_message(await self._channel.read())
             return await self._message_or_outcome()
 
-    async def _message_or_outcome(self) -> list[ExecutionEvent]:
+    async def _message_or_outcome(self) -> Sequence[ExecutionEvent]:
         reading = asyncio.create_task(self._channel.read())
+        running = self.calls.running
         try:
-            done, _ = await asyncio.wait({reading, *self._running}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, *running}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not reading.done():
                 reading.cancel()
-        self._running -= done
-        events: list[ExecutionEvent] = [task.result() for task in done if task is not reading]  # type: ignore[misc]
-        return events + await self._on_message(reading.result()) if reading in done else events
+        outcomes = self.calls.take({task for task in running if task.done()})
+        return [*outcomes, *await self._on_message(reading.result())] if reading.done() else outcomes
 
-    async def _on_message(self, message: pb.ExecutorMessage) -> list[ExecutionEvent]:
+    async def _on_message(self, message: pb.ExecutorMessage) -> Sequence[ExecutionEvent]:
         match message.WhichOneof("kind"):
             case "output":
                 event = self._log.add(message.output)
                 return [event] if event else []
             case "tool_call":
-                return self._begin_call(message.tool_call)
+                return await self.calls.begin(message.tool_call)
             case "finished":
-                self.finished = True
-                self.forkable, self.spent = message.finished.forkable, message.finished.spent
-                return [Finished(self._execution(message.finished))]
+                return await self._on_finished(message.finished)
             case kind:
                 raise ProtocolViolation(f"the executor sent {kind} during an execution")
 
-    def _begin_call(self, message: pb.ToolCall) -> list[ExecutionEvent]:
-        name = message.name.decode("utf-8", "replace")
-        refusal = self._tools.refusal(name, self._calls, len(self._running))
-        self._calls += 1
-        if refusal:  # before anything of its arguments is looked at
-            failure = pb.ToolFailure(type_name="PermissionError", message=refusal)
-            result = pb.ToolResult(id=self.id, call=message.call, failure=failure)
-            self._channel.write(pb.HostMessage(tool_result=result))
-            return [ToolOutcome(message.call, name, f"PermissionError: {refusal}", 0.0)]
-        call = ToolCall(message.call, name, *decode_arguments(message.arguments))
-        self._running.add(asyncio.create_task(self._answer(call), context=self._context.copy()))
-        return [call]
-
-    async def _answer(self, call: ToolCall) -> ToolOutcome:
-        result, outcome = await self._tools.run(call, self.id)
-        if not self.finished:
-            self._channel.write(pb.HostMessage(tool_result=result))
-        return outcome
+    async def _on_finished(self, finished: pb.Finished) -> Sequence[ExecutionEvent]:
+        self.forkable, self.spent = finished.forkable, finished.spent
+        outcomes = await self.calls.end()
+        execution = self._execution(finished)
+        await self._host.record(ExecutionFinished.of(execution))
+        self.finished = True
+        return [*outcomes, Finished(execution)]
 
     def _execution(self, finished: pb.Finished) -> Execution:
         outcome = _parse_outcome(finished.outcome)
@@ -196,14 +267,15 @@ class Conversation:
             final_answer=FinalAnswer(decode(finished.final_answer)) if finished.final_answer else None,
             restored_to=None if state is State.KEPT else finished.restored_to,
             files=Files.RESTORED if finished.files_restored else Files.KEPT,
-            files_reason=clean(_text(finished.files_reason)),
+            files_reason=one_line(_text(finished.files_reason), MAX_REASON_SHOWN),
+            tool_calls=self.calls.ledger.ended,
         )
 
     def _error(self, status: Status, told: str, reason: str, outcome: pb.Outcome) -> ExecutionError | None:
         failure = outcome.error if outcome.HasField("error") else None
         if status in _ERROR_NAMES:
             text = _ERROR_TEXTS.get(status, "the code's process ended: {reason}").format(
-                timeout=self._timeout, reason=clean(reason)
+                timeout=self._timeout, reason=one_line(reason, MAX_REASON_SHOWN)
             )
             trace = _text(failure.traceback) if failure else ""
             return ExecutionError(_ERROR_NAMES[status], text + told, trace)
@@ -223,11 +295,6 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def clean(reason: str) -> str:
-    """A reason in the executor's words, as one line that may be shown."""
-    return "".join(c for c in reason[:MAX_REASON_SHOWN] if c.isprintable())
-
-
 def _told(state: State, finished: pb.Finished) -> str:
     """What became of the state, for the end of a message."""
     if state is State.KEPT:
@@ -242,7 +309,7 @@ def _told(state: State, finished: pb.Finished) -> str:
 def _bundle(bundle: pb.Bundle) -> dict[str, str | bytes]:
     shown: dict[str, str | bytes] = {}
     for part in bundle.data[:MAX_BUNDLES]:
-        mime = _text(part.mime)[:100]
+        mime = one_line(_text(part.mime), MAX_MIME)
         binary = mime.startswith("image/") and mime != "image/svg+xml"
         shown[mime] = part.data if binary else _text(part.data)
     return shown
@@ -258,6 +325,25 @@ def _usage(usage: pb.Usage) -> Usage:
     )
 
 
+def with_ledger(error: SandboxError | AuditError, calls: ToolCalls) -> SandboxError | AuditError:
+    """The error, as it is told: with the tool calls of the execution that it ended.
+
+    What the executor did wrong is the cause where effects are unknown, and not told instead: it could choose that.
+    """
+    told = error
+    gone = isinstance(error, SandboxDied | ProtocolViolation)
+    if gone and any(call.effect_unknown for call in calls.ledger.ended):
+        told = OutcomeUnknown(f"{error}; tools ran for it, and whether they took effect is not known")
+        told.__cause__ = error
+    told.tool_calls = calls.ledger.ended
+    return told
+
+
+def not_run(status: Status, name: str, text: str) -> Execution:
+    """Of code that was never sent: what the model is told."""
+    return Execution(status, State.KEPT, 0, error=ExecutionError(name, f"{text} Nothing was run."))
+
+
 def encoded(code: str) -> bytes | Execution:
     """The code's bytes, or, if it is too long to be sent, what the model is told."""
     if not isinstance(code, str):
@@ -265,5 +351,5 @@ def encoded(code: str) -> bytes | Execution:
     source = code.encode("utf-8", "surrogatepass")
     if len(source) <= MAX_CODE:
         return source
-    text = f"the code is {len(source):,} bytes long; at most {MAX_CODE:,} can be run at once. Nothing was run."
-    return Execution(Status.ERROR, State.KEPT, 0, error=ExecutionError("CodeTooLong", text))
+    text = f"the code is {len(source):,} bytes long; at most {MAX_CODE:,} can be run at once."
+    return not_run(Status.ERROR, "CodeTooLong", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.errors import ProtocolViolation, SandboxFileError
 from orchestrator.sandbox.link import Link
 from orchestrator.sandbox.portal import Portal
+from orchestrator.sandbox.session import MAX_PATH
+from orchestrator.sanitise import one_line
 
 PIECE = 1 << 20  # bytes in one request
-MAX_PATH = 4096  # bytes, as the kernel has it
 MAX_FILE = 256 << 20  # bytes taken in for one read: the host's memory is not the container's to fill
 REQUEST_DEADLINE = 30.0  # seconds for one piece
+FILE_DEADLINE = 300.0  # seconds for a whole file: each piece in time is not enough, of hundreds
+MAX_REASON = 300  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class AsyncFiles:
             SandboxFileError: the path is outside the workspace, or the file system refuses (full, a folder, a link).
         """
         name, content = _path(path), _content(data)
-        async with self._use() as link:
+        async with self._use() as link, asyncio.timeout(FILE_DEADLINE):
             for start in range(0, max(len(content), 1), PIECE):
                 piece = pb.FileWrite(path=name, data=content[start : start + PIECE], append=start > 0)
                 _checked(path, await link.request_file(REQUEST_DEADLINE, file_write=piece))
@@ -51,7 +55,7 @@ class AsyncFiles:
             SandboxFileError: there is no such regular file, or it is larger than 256 MiB.
         """
         name, content = _path(path), bytearray()
-        async with self._use() as link:
+        async with self._use() as link, asyncio.timeout(FILE_DEADLINE):
             while True:
                 request = pb.FileRead(path=name, offset=len(content), length=PIECE)
                 reply = _checked(path, await link.request_file(REQUEST_DEADLINE, file_read=request))
@@ -92,7 +96,7 @@ def _content(data: bytes | str) -> bytes:
 
 def _checked(path: str, reply: pb.FileReply) -> pb.FileReply:
     if reply.error:
-        reason = "".join(c for c in reply.error.decode("utf-8", "replace")[:300] if c.isprintable())
+        reason = one_line(reply.error.decode("utf-8", "replace"), MAX_REASON)
         raise SandboxFileError(f"{path!r}: {reason}" if path else reason)
     return reply
 

@@ -5,6 +5,7 @@ Terms are the Engine API's own (``POST /containers/create``). Numbers in bracket
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -12,13 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config import Limits, parse_size
+from orchestrator.sandbox import seccomp
 
 LABEL_OWNER = "cellblock.owner"  # who made it: see Owner
 LABEL_SESSION = "cellblock.session"
-LABEL_DEADLINE = "cellblock.deadline"  # unix seconds; gc removes it after that, whoever owns it
-LABEL_CREATED = "cellblock.created"
+# Seconds of the kernel's monotonic clock, which counts from the boot that the owner's label names: whoever sets the
+# machine's clock makes no container older or younger.
+LABEL_CREATED = "cellblock.created-monotonic"
+LABEL_DEADLINE = "cellblock.deadline-monotonic"  # gc removes it after that, whoever owns it
 
 SOCKET_MOUNT = "/run/s"
+# Bytes: too few for a core file, and the one number with which the kernel starts no crash handler of the host's either;
+# with 0 it does (do_coredump() in fs/coredump.c).
+NO_CORE = 1
 # Processes that hold states (heads and checkpoints of all branches) and the warden: on top of limits.pids, so that they
 # take nothing from user code.
 STATES = 64
@@ -32,6 +39,11 @@ MASKED_PATHS = (
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"),
     *("/proc/interrupts", "/proc/config.gz", "/proc/cmdline", "/proc/kallsyms", "/proc/diskstats", "/proc/partitions"),
     *("/proc/pressure", "/proc/zoneinfo", "/proc/vmstat", "/proc/locks", "/proc/fs", "/proc/irq", "/proc/key-users"),
+    *("/proc/softirqs", "/proc/buddyinfo", "/proc/pagetypeinfo", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/iomem"),
+    *("/proc/ioports", "/proc/devices", "/proc/modules", "/proc/schedstat", "/proc/swaps", "/proc/mtrr", "/proc/misc"),
+    *("/proc/crypto", "/proc/consoles", "/proc/tty", "/proc/bus", "/proc/dma", "/proc/execdomains", "/sys/power"),
+    *(f"/sys/fs/{name}" for name in ("bpf", "btrfs", "erofs", "ext4", "f2fs", "fuse", "overlayfs", "pstore", "xfs")),
+    "/dev/pts/ptmx",  # new terminals are counted for the whole host
     *("/sys/kernel", "/sys/module", "/sys/block", "/sys/class", "/sys/devices", "/sys/bus", "/sys/dev"),
 )
 READONLY_PATHS = ("/proc/bus", "/proc/sys", "/proc/sysrq-trigger")
@@ -49,9 +61,17 @@ class Session:
     supervisor_uid: int
     runner_uid: int
     owner: str
-    created: float  # unix seconds
+    created: float  # seconds of the monotonic clock
     lease: float  # seconds
     lifetime: float  # seconds
+    packages: tuple[str, ...]  # top-level names that user code may import; of what is installed it can read no other
+    landlock: bool  # where the kernel has it
+    runtime: str = ""  # by the engine's name for it; empty: the engine's default
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return f"cellblock-{self.id}"
 
 
 def create_body(session: Session, limits: Limits) -> dict[str, Any]:
@@ -86,6 +106,8 @@ def _launcher_arguments(session: Session, limits: Limits, memory: int) -> list[s
         "nofile": limits.nofile,
         "lease": session.lease,
         "lifetime": session.lifetime,
+        "packages": ",".join(session.packages),
+        "landlock": int(session.landlock),
     }
     return [f"--{name}={value}" for name, value in values.items()]
 
@@ -122,11 +144,11 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
         "PidMode": "",
         "UTSMode": "",
         "CgroupnsMode": "private",
-        # Privileges [5.4, 5.5, 5.22, 5.26]. Without a seccomp entry the engine applies its default profile.
+        # Privileges and system calls [5.4, 5.5, 5.22, 5.26].
         "Privileged": False,
         "CapDrop": ["ALL"],
         "CapAdd": list(BOOT_CAPABILITIES),
-        "SecurityOpt": ["no-new-privileges:true"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={json.dumps(seccomp.profile())}"],
         "Devices": [],
         # Files: a read-only root [5.13], three size- and inode-capped tmpfs, the socket directory [5.6, 5.20, 5.32].
         "ReadonlyRootfs": True,
@@ -148,7 +170,7 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
         "PidsLimit": limits.pids + STATES,
         "OomScoreAdj": 100,
         "Ulimits": [
-            _ulimit("core", 0),
+            _ulimit("core", NO_CORE),
             _ulimit("nofile", max(limits.nofile, FILES)),  # the launcher lowers the runner's
             _ulimit("memlock", 0),
             _ulimit("msgqueue", 0),
@@ -158,6 +180,7 @@ def _host_config(session: Session, limits: Limits, memory: int) -> dict[str, Any
         "AutoRemove": True,
         "LogConfig": {"Type": "none"},
         "Init": False,  # the supervisor is a PID 1 that reaps
+        **({"Runtime": session.runtime} if session.runtime else {}),
     }
 
 
@@ -175,19 +198,28 @@ class Owner:
 
     @classmethod
     def of(cls, pid: int) -> Owner | None:
-        """The process of that pid, if there is one."""
+        """The process of that pid, if one runs. A zombie is none: its parent may never ask for it.
+
+        Raises:
+            OSError: that cannot be told, because this process has no descriptors left for example.
+        """
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
-                started = file.read().rpartition(b")")[2].split()[19].decode()
+                fields = file.read().rpartition(b")")[2].split()
+            state, threads, started = fields[0], int(fields[17]), fields[19].decode()
+            if state in (b"Z", b"X") and threads <= 1:  # with more, only its first thread has ended
+                return None
             with open("/proc/sys/kernel/random/boot_id") as file:
                 return cls(pid, started, file.read().strip(), _pid_namespace())
-        except (OSError, IndexError):
+        except (FileNotFoundError, ProcessLookupError, IndexError):
             return None
 
     @classmethod
     def me(cls) -> Owner:
-        """This process."""
-        return cls.of(os.getpid()) or cls(os.getpid(), "0", "unknown", _pid_namespace())
+        """This process; errors as of ``of``."""
+        found = cls.of(os.getpid())
+        assert found
+        return found
 
     def __str__(self) -> str:
         return f"{self.pid}:{self.started}:{self.boot}:{self.namespace}"
@@ -198,10 +230,28 @@ def _pid_namespace() -> str:
 
 
 def owner_is_alive(label: str) -> bool:
-    """True if the process that a label names still runs, or may: one of another pid namespace cannot be looked for."""
+    """True if the process that a label names still runs, or may: one of another pid namespace cannot be looked for.
+
+    Raises:
+        OSError: that cannot be told.
+    """
     match = _OWNER.fullmatch(label)  # whoever may make containers writes labels as well
-    if match is None:
+    if match is None or match["boot"] != Owner.me().boot:
         return False
     if match["namespace"] != _pid_namespace():
-        return match["boot"] == Owner.me().boot  # then its deadline will do
-    return str(Owner.of(int(match["pid"]))) == label
+        return True  # its deadline will do
+    pid = int(match["pid"])
+    return str(Owner.of(pid)) == label or _is_hidden(pid)
+
+
+def _is_hidden(pid: int) -> bool:
+    """It runs, and /proc does not show it to this user (``hidepid``, see proc(5)): its deadline will do, too."""
+    if os.path.exists(f"/proc/{pid}"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False

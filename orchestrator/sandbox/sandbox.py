@@ -11,35 +11,34 @@ from typing import Any, Self
 
 from executor_api.v1 import executor_pb2 as pb
 
+from orchestrator.audit import Journal
+from orchestrator.audit.records import SandboxEnded, SandboxRefused
 from orchestrator.config import Config, Limits
 from orchestrator.errors import (
+    AuditError,
     CheckpointError,
     EngineError,
     ProtocolViolation,
     SandboxClosed,
     SandboxDied,
+    SandboxError,
 )
 from orchestrator.events import Execution, ExecutionEvent, Finished, Output
-from orchestrator.policy import import_rules
-from orchestrator.sandbox.calls import HostTools
-from orchestrator.sandbox.container import collect_garbage, in_engine_thread
+from orchestrator.policy import Approve, import_rules, top_level
+from orchestrator.sandbox.approval import Approver
+from orchestrator.sandbox.calls import ToolHost
 from orchestrator.sandbox.environment import budgets, checked_env
-from orchestrator.sandbox.execution import Conversation, encoded, serving
+from orchestrator.sandbox.execution import MAX_NESTED, Conversation, serving, with_ledger
 from orchestrator.sandbox.files import AsyncFiles
+from orchestrator.sandbox.foreign import Foreign
+from orchestrator.sandbox.gate import Gate
+from orchestrator.sandbox.grants import HostTools
 from orchestrator.sandbox.isolation import Isolation
+from orchestrator.sandbox.leftovers import sweep
 from orchestrator.sandbox.link import Link
 from orchestrator.sandbox.session import Phase
-from orchestrator.sandbox.state import (
-    Checkpoint,
-    Rollback,
-    Which,
-    ask,
-    checkpoint_of,
-    name_bytes,
-    only,
-    rollback_of,
-    target,
-)
+from orchestrator.sandbox.state import Which, forked_of, target
+from orchestrator.sandbox.states import States
 from orchestrator.stack.image import image_tag
 
 HOST_MARGIN = 20.0  # seconds that the executor may take beyond timeout and grace before it counts as dead
@@ -49,7 +48,7 @@ _FAILURES = (SandboxDied, ProtocolViolation, TimeoutError)
 OnText = Callable[[str], object]
 
 
-class AsyncSandbox:
+class AsyncSandbox(States):
     """One container for one user's session; used once, never handed on.
 
     Args:
@@ -61,10 +60,17 @@ class AsyncSandbox:
         env: environment variables of the code. No place for secrets: the code can read them.
         config: all other settings. Default: ``Config.load()``.
         final_answer: ``final_answer(value)`` exists in the sandbox and ends the execution.
+        tool_timeout: seconds for one call of a tool that sets none of its own. Default: ``config.tool_timeout`` (60).
+        approve: asked before each execution with an ``ExecutionRequest`` and before each tool call with a
+            ``ToolCallRequest``, sync or async. Gives True, False, or ``Verdict(False, "why")``; whatever else it does
+            (it raises, it takes longer than ``config.approval_timeout``) counts as no.
 
     Raises:
         ConfigError: an argument is out of range or of the wrong form.
         ToolError: a tool cannot be used as one.
+
+    With ``config.audit`` set, what happens is recorded there first; every method that would do something which cannot
+    be recorded raises AuditError instead.
 
     The container is started by ``async with``, ``start()`` or the first use, and removed by ``close()``; without either
     it ends with this process. Variables persist from one ``run_code`` to the next.
@@ -80,11 +86,21 @@ class AsyncSandbox:
         env: Mapping[str, str] | None = None,
         config: Config | None = None,
         final_answer: bool = False,
+        tool_timeout: float | None = None,
+        approve: Approve | None = None,
     ) -> None:
         config = config or Config.load()
-        seconds = config.timeout if timeout is None else timeout
-        self._config = replace(config, limits=limits or config.limits, timeout=seconds)
-        self._tools = HostTools(tools)
+        self._config = config = replace(
+            config,
+            limits=limits or config.limits,
+            timeout=config.timeout if timeout is None else timeout,
+            tool_timeout=config.tool_timeout if tool_timeout is None else tool_timeout,
+        )
+        self._tools = HostTools(tools, config)
+        self._approver = Approver(approve, config.approval_timeout)
+        self._foreign = Foreign()  # where tools run
+        self._journal = Journal.at(config.audit)
+        self._gate = Gate(self._approver)
         self._rules = import_rules(authorized_imports)
         self._final_answer = final_answer
         self._settings = {
@@ -97,6 +113,7 @@ class AsyncSandbox:
         self._link: Link | None = None
         self._conversation: Conversation | None = None
         self._lock = asyncio.Lock()  # one execution or file request at a time
+        self._not_starting = _set_event()
         self._closed = False
         self._lost = False
         self._forkable = True
@@ -119,12 +136,13 @@ class AsyncSandbox:
     async def close(self) -> None:
         """Removes the container, and closes every branch in it. Of a branch, ends that branch alone.
 
-        A second time does nothing.
+        A start under way is waited for, and fails with SandboxClosed. A second time does nothing.
         """
         self._closed = True
         if self in self._family:
             self._family.remove(self)
-        await self._discard()
+        await self._not_starting.wait()
+        await self._discard("closed")
 
     async def reset(self) -> None:
         """A fresh container: variables, files, checkpoints and branches are gone.
@@ -136,7 +154,7 @@ class AsyncSandbox:
             raise CheckpointError("a branch has no container of its own to replace; fork another")
         async with self._lock:
             self._require_open()
-            await self._discard()
+            await self._discard("reset")
             self._lost = False
             await self._started()
 
@@ -174,37 +192,82 @@ class AsyncSandbox:
         if self._link is None:
             if self._is_branch:
                 raise SandboxDied("the container of this branch is gone; fork another from a sandbox that runs")
-            sweeping = asyncio.ensure_future(in_engine_thread(collect_garbage, self._config))
+            self._not_starting.clear()
             try:
-                self._link = await Link.start(self._config, self._config.image or image_tag(), self._settings)
-                if self._closed:  # while it started
-                    await self._discard()
-                    self._require_open()
+                await self._start()
             finally:
-                with suppress(EngineError):  # what dead owners left is swept beside the start, and is no reason to fail
-                    await sweeping
+                self._not_starting.set()
+        assert self._link
         return self._link
+
+    async def _start(self) -> None:
+        sweeping = asyncio.create_task(sweep(self._config))
+        try:
+            await self._keep(await self._new_link())
+            await sweeping
+            self._require_open()  # it may have been closed while it started
+        except BaseException as error:  # also cancelled: nobody may know of it who would close it
+            await self._discard_quietly(_reason(error))
+            raise
+
+    async def _new_link(self) -> Link:
+        try:
+            image, packages = self._config.image or image_tag(), top_level(self._rules)
+            return await Link.start(self._config, image, packages, self._settings)
+        except (EngineError, SandboxError) as error:
+            await self._journal.record(SandboxRefused(type(error).__name__))
+            raise
+
+    async def _keep(self, link: Link) -> None:
+        """From now on this is its container; or it is removed again, if that cannot be recorded or nobody wants it."""
+        self._link = link
+        parent = self._journal.sandbox if link.is_branch else ""
+        self._journal = self._journal.named(link.name)
+        try:
+            await self._journal.record(link.started(parent))
+            self._require_open()
+        except BaseException as error:
+            await self._discard_quietly(_reason(error))
+            raise
 
     def _require_open(self) -> None:
         if self._closed:
             raise SandboxClosed("this sandbox has been closed")
 
-    async def _discard(self) -> None:
+    async def _discard(self, reason: str, *, patiently: bool = True) -> None:
         link, self._link = self._link, None
         self._forkable = True
-        if not self._is_branch:
-            for branch in list(self._family):
-                await branch.close()
-        if link:
-            await link.close()
+        try:
+            if not self._is_branch:
+                for branch in list(self._family):
+                    await branch.close()
+        finally:
+            if link:
+                await self._end(link, reason, patiently)
+
+    async def _end(self, link: Link, reason: str, patiently: bool) -> None:
+        try:
+            await (link.close() if patiently else link.abandon())
+        finally:
+            await self._journal.record(SandboxEnded(reason))
+
+    async def _discard_quietly(self, reason: str) -> None:
+        """What the engine fails to remove is removed later, and is no answer to what the caller asked for."""
+        with suppress(EngineError):
+            await self._discard(reason, patiently=False)
 
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[Link]:
         """The running link, alone. A failure of the executor removes the container and is told as what it is."""
         if self._link and self._link.channel in serving.get():
             raise RuntimeError("a tool cannot use the sandbox whose code waits for it; give it another sandbox")
+        if len(serving.get()) >= MAX_NESTED:
+            raise RuntimeError(f"{MAX_NESTED} tools wait for each other's sandboxes; they may use no further one")
         async with self._lock:
             link = await self._started()
+            if link.channel.session.phase is not Phase.IDLE:  # whoever should have seen to that was cancelled there
+                await self._abandon(link)
+                link = await self._started()
             try:
                 yield link
             except _FAILURES as error:
@@ -234,10 +297,13 @@ class AsyncSandbox:
     ) -> Execution:
         """Runs one action and waits for its end. ``on_stdout`` and ``on_stderr`` get text as it is written.
 
-        A failure of the code is in the result (``error``, ``status``), not raised.
+        A failure of the code is in the result (``error``, ``status``), not raised; so is the refusal of an approver.
 
         Raises:
             SandboxDied: the container went away meanwhile; what the code did is unknown, and it is not run again.
+            OutcomeUnknown: the same, while tools ran for the code; its ``tool_calls`` say which.
+            AuditError: something could not be recorded. If that was the beginning, nothing was run; else the execution
+                was stopped, or its outcome is lost.
         """
         handlers = {"stdout": on_stdout, "stderr": on_stderr}
         events = self.stream(code, timeout=timeout)
@@ -257,25 +323,28 @@ class AsyncSandbox:
 
         Closing the generator early interrupts the execution.
         """
-        seconds = replace(self._config, timeout=timeout).timeout if timeout is not None else self._config.timeout
-        source = encoded(code)
+        config = self._config if timeout is None else replace(self._config, timeout=timeout)
+        source = await self._gate.passed(code, config.timeout, self._journal.record)
         if isinstance(source, Execution):
             yield Finished(source)
             return
-        async with self._use() as link:
-            deadline = asyncio.get_running_loop().time() + seconds + self._config.grace + HOST_MARGIN
-            talk = Conversation(link.channel, self._tools, seconds, deadline)
-            self._conversation = talk
-            try:
-                async with aclosing(talk.events(source)) as events:
-                    async for event in events:
-                        if isinstance(event, Finished):
-                            self._forkable = talk.forkable
-                            if talk.spent:
-                                await self._discard()  # the next execution begins in a new container
-                        yield event
-            finally:
-                self._conversation = None
+        talk: Conversation | None = None
+        try:
+            async with self._use() as link:
+                host = ToolHost(self._tools, self._approver, self._foreign, self._journal.record)
+                self._conversation = talk = Conversation(link.channel, host, config, HOST_MARGIN)
+                try:
+                    async with aclosing(talk.events(source)) as events:
+                        async for event in events:
+                            if isinstance(event, Finished):
+                                self._forkable = talk.forkable
+                                if talk.spent:
+                                    await self._discard_quietly("spent")  # the next execution begins in a new container
+                            yield event
+                finally:
+                    self._conversation = None
+        except (SandboxError, AuditError) as error:
+            raise with_ledger(error, talk.calls) if talk else error  # noqa: B904 - it has its cause already
 
     async def _abandon(self, link: Link) -> None:
         """Nobody waits for this operation any more: it is stopped, and what it still says is read and dropped."""
@@ -288,89 +357,16 @@ class AsyncSandbox:
                 if message.HasField("finished"):
                     self._forkable = message.finished.forkable
                 if message.finished.spent:
-                    await self._discard()
+                    await self._discard_quietly("spent")
         except _FAILURES:
             await self._lose()
 
-    # ------------------------------------------------------------------------------------------------------ states
-
-    @property
-    def forkable(self) -> bool:
-        """False while threads of the code are alive: no checkpoint and no branch can be made of such a process."""
-        return self._forkable
+    # ---------------------------------------------------------------------------------------------------- branches
 
     @property
     def branches(self) -> tuple[Self, ...]:
         """Every open branch in this sandbox's container, whoever forked it, but this one itself."""
         return tuple(branch for branch in self._family if branch is not self)
-
-    async def checkpoint(self, name: str = "") -> Checkpoint:
-        """Keeps the present state until it is dropped, also when newer ones push older ones out.
-
-        Args:
-            name: to go back by; not used by another one; at most 200 bytes. Without, the answer or the count will do.
-
-        Raises:
-            CheckpointError: the name is used, threads of the code are alive, or there is no room.
-            SandboxDied: the container went away.
-        """
-        request = pb.Checkpoint(name=name_bytes(name))
-        async with self._use() as link:
-            return checkpoint_of(only(await ask(link, f"checkpoint({name!r})", checkpoint=request)), link.container.id)
-
-    async def rollback(self, to: Which) -> Rollback:
-        """Goes back to a checkpoint, as often as wanted: variables, and the workspace if it is part of it.
-
-        Args:
-            to: a ``Checkpoint``, a name, or an execution's count: the state at that execution's end, 0 the first one.
-
-        Raises:
-            CheckpointError: there is no such checkpoint (the message lists what there is), or it cannot be woken.
-            SandboxDied: the container went away.
-        """
-        named = to if isinstance(to, Checkpoint) else repr(to)
-        return await self._rollback(lambda container: pb.Rollback(to=target(to, container)), f"rollback({named})")
-
-    async def undo(self, execution: int | None = None) -> Rollback:
-        """Goes back to the state that the present one came from: before the last execution.
-
-        Args:
-            execution: the count of the execution to take back, where others may have run code since: nothing happens
-                if the present state is another's.
-
-        Raises:
-            CheckpointError: that state is not kept any more (the message lists what there is), there is none, or the
-                present one is of another execution.
-            SandboxDied: the container went away.
-        """
-        request = pb.Rollback(to=pb.Target(before_last=True), only_from=execution)
-        return await self._rollback(lambda _: request, "undo()")
-
-    async def _rollback(self, request: Callable[[str], pb.Rollback], what: str) -> Rollback:
-        async with self._use() as link:
-            container = link.container.id
-            rollback = rollback_of(await ask(link, what, rollback=request(container)), container)
-            self._forkable = True  # a checkpoint has no threads
-            return rollback
-
-    async def checkpoints(self) -> list[Checkpoint]:
-        """Every state that is kept, oldest first, with the memory that it alone holds. Takes some milliseconds each."""
-        async with self._use() as link:
-            reply = await ask(link, "checkpoints", list_checkpoints=pb.ListCheckpoints())
-            return [checkpoint_of(info, link.container.id) for info in reply.checkpoints]
-
-    async def drop(self, checkpoint: Which) -> None:
-        """Lets a checkpoint go, and with it the memory that it alone holds.
-
-        That of the present state stays, unnamed, until newer ones push it out: a killed execution goes back to it.
-
-        Raises:
-            CheckpointError: there is no such checkpoint.
-            SandboxDied: the container went away.
-        """
-        async with self._use() as link:
-            request = pb.DropCheckpoint(target=target(checkpoint, link.container.id))
-            await ask(link, f"drop({checkpoint!r})", drop_checkpoint=request)
 
     async def fork(self, at: Which | None = None) -> Self:
         """A branch: a sandbox of its own in the same container, which begins in the present state or in a checkpoint.
@@ -388,26 +384,43 @@ class AsyncSandbox:
         """
         async with self._use() as link:
             request = pb.Fork(at=target(at, link.container.id) if at is not None else None)
-            reply = await ask(link, "fork()", fork=request)
+            reply = await self._change(link, "fork()", fork=request)
             branch = copy.copy(self)
-            branch._become_branch(await link.branch(reply.forked))
+            branch._become_branch()
+            await branch._keep(await link.branch(forked_of(reply)))
         self._family.append(branch)
         return branch
 
-    def _become_branch(self, link: Link) -> None:
+    def _become_branch(self) -> None:
         """This copy of a sandbox gets what is its own."""
-        self._link = link
         self._is_branch = True
         self._forkable = True
         self._conversation = None
+        self._gate = Gate(self._approver)
         self._lock = asyncio.Lock()
+        self._not_starting = _set_event()
         self.files = AsyncFiles(self._use)
 
     async def _lose(self) -> None:
         self._lost = True
-        await self._discard()
+        await self._discard_quietly("lost")
 
     async def interrupt(self) -> None:
-        """Stops the execution under way, if there is one; it ends with status INTERRUPTED."""
+        """Stops the execution under way, if there is one; it ends with status INTERRUPTED.
+
+        One that waits for its approval is refused.
+        """
+        self._gate.interrupt()
         if self._conversation and self._link:
-            self._link.channel.write(pb.HostMessage(interrupt=pb.Interrupt(id=self._conversation.id)))
+            self._conversation.interrupt()
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+def _reason(error: BaseException) -> str:
+    """Why a sandbox ended, for records."""
+    return "closed" if isinstance(error, SandboxClosed) else type(error).__name__

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 from executor_api.v1 import executor_pb2 as pb
 
+from orchestrator.audit.records import StateChanged
 from orchestrator.errors import CheckpointError, ProtocolViolation
 from orchestrator.events import Files
-from orchestrator.sandbox.execution import clean
+from orchestrator.sandbox.execution import MAX_REASON_SHOWN
 from orchestrator.sandbox.link import Link
+from orchestrator.sanitise import one_line
 
 STATE_DEADLINE = 30.0  # seconds for one request; the executor gives up after half of it
 MAX_NAME = 200  # bytes of a checkpoint's name
@@ -109,15 +111,22 @@ async def ask(link: Link, what: str, **request: object) -> pb.StateReply:
         there = ", ".join(str(checkpoint_of(info, "")) for info in reply.checkpoints) or "none"
         raise CheckpointError(f"{what}: there is no such checkpoint. Kept are: {there}")
     if reply.error:
-        raise CheckpointError(f"{what}: {clean(reply.error)}")
+        raise CheckpointError(f"{what}: {one_line(reply.error, MAX_REASON_SHOWN)}")
     return reply
+
+
+def changed(what: str, reply: pb.StateReply) -> StateChanged:
+    """What is recorded of a request that was done."""
+    if reply.HasField("forked"):
+        return StateChanged(what, reply.forked.execution)
+    return StateChanged(what, reply.checkpoints[0].execution if reply.checkpoints else None)
 
 
 def checkpoint_of(info: pb.CheckpointInfo, container: str) -> Checkpoint:
     """A checkpoint as the executor lists it."""
     return Checkpoint(
         number=info.number,
-        name=clean(info.name.decode("utf-8", "replace")),
+        name=_name(info.name),
         execution_count=info.execution,
         follows=info.parent if info.has_parent else None,
         age=info.age_seconds,
@@ -126,6 +135,12 @@ def checkpoint_of(info: pb.CheckpointInfo, container: str) -> Checkpoint:
         is_current=info.current,
         container=container,
     )
+
+
+def _name(data: bytes) -> str:
+    """The very name that was given, where it can be one: going back by it must find it."""
+    name = data.decode("utf-8", "replace")
+    return name if name.isprintable() and len(data) <= MAX_NAME else one_line(name, MAX_NAME)
 
 
 def only(reply: pb.StateReply) -> pb.CheckpointInfo:
@@ -139,7 +154,19 @@ def only(reply: pb.StateReply) -> pb.CheckpointInfo:
     return reply.checkpoints[0]
 
 
+def forked_of(reply: pb.StateReply) -> pb.Forked:
+    """How to attach to the branch that was made.
+
+    Raises:
+        ProtocolViolation: it is not said.
+    """
+    if not reply.HasField("forked"):
+        raise ProtocolViolation("the executor did not say what it has forked")
+    return reply.forked
+
+
 def rollback_of(reply: pb.StateReply, container: str) -> Rollback:
     """What going back came to."""
     files = Files.RESTORED if reply.files_restored else Files.KEPT
-    return Rollback(checkpoint_of(only(reply), container), files, clean(reply.files_reason.decode("utf-8", "replace")))
+    reason = one_line(reply.files_reason.decode("utf-8", "replace"), MAX_REASON_SHOWN)
+    return Rollback(checkpoint_of(only(reply), container), files, reason)

@@ -20,17 +20,20 @@ from executor_api.v1 import executor_pb2 as pb
 from google.protobuf.message import DecodeError
 
 from orchestrator.errors import ProtocolViolation, ValueNotPortable
+from orchestrator.sanitise import one_line
 
 MAX_DEPTH = 32
 MAX_NODES = 100_000
 MAX_BYTES = 2 << 20
 MAX_INT_BYTES = 512
 MAX_DECIMAL_CHARS = 1000
+MAX_SHOWN = 200  # characters of what is wrong with one: it may quote all of it
 # Hashes of text and bytes are seeded. That of a number, or of a tuple or frozenset of numbers, is no secret: hostile
 # code can choose keys that collide, and then a set or dict takes time that grows with the square of their number. Two
 # bounds on a value keep that to a second. Keys of the same hash are compared part by part: so many comparisons at most.
 MAX_COMPARISONS = 1 << 22
 DECIMAL_WEIGHT = 32  # comparisons of two ints that take as long as one of a Decimal with a long int
+ARRAY_WEIGHT = 8  # the same of two arrays, as this program's Python compares them; and one more for each dimension
 # Keys whose different hashes lead to the same places of the table take n²/4 steps of a nanosecond. The runner knows it.
 MAX_ODD_KEYS = 50_000
 _SEEDED = (str, bytes, bool, type(None))
@@ -90,12 +93,19 @@ def decode_message(message: pb.Value) -> Any:
 
 def decode_arguments(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of a tool call."""
+    args, kwargs, _ = decode_call(data)
+    return args, kwargs
+
+
+def decode_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any], int]:
+    """Positional and keyword arguments of a tool call, and of how many values they consist."""
     message = _parse(pb.Arguments, data, MAX_BYTES * 2)
     if not all(pair.key.WhichOneof("kind") == "text" for pair in message.keyword.items):
         raise ProtocolViolation("a keyword argument whose name is no text")
-    decoder = _Decoder()
+    decoder = _Decoder(may_be_opaque=False)  # whoever is asked about a call must see what it is called with
     # Depth -1: the list of arguments is no level of theirs.
-    return tuple(decoder.items(message.positional, -1)), decoder.pairs(message.keyword, -1)
+    args, kwargs = tuple(decoder.items(message.positional, -1)), decoder.pairs(message.keyword, -1)
+    return args, kwargs, decoder.nodes
 
 
 def _parse(kind: Any, data: bytes, limit: int) -> Any:
@@ -114,27 +124,32 @@ def _text(data: bytes) -> str:
 class _Decoder:
     """Counts nodes, keys and their collisions over one value."""
 
-    def __init__(self) -> None:
-        self._nodes = 0
+    def __init__(self, may_be_opaque: bool = True) -> None:
+        self._may_be_opaque = may_be_opaque
+        self.nodes = 0
         self._weight = 0  # of the nodes so far: what comparing each of them once costs
         self._odd_keys = 0
         self._comparisons = 0
 
     def value(self, message: pb.Value, depth: int) -> Any:
-        self._nodes += 1
+        self.nodes += 1
         self._weight += 1
-        if self._nodes > MAX_NODES + 1000 or depth > MAX_DEPTH:
-            raise ProtocolViolation("a value that is too deep or has too many parts")
+        self._require_room(0, depth)
         kind = message.WhichOneof("kind")
         try:
             return self._build(kind, getattr(message, kind) if kind else None, depth)
         except (ValueError, ArithmeticError, TypeError) as error:  # not a date, unhashable key, bad UTF-8
-            raise ProtocolViolation(f"a {kind} that is none: {error}") from None
+            raise ProtocolViolation(f"a {kind or 'value'} that is none: {one_line(str(error), MAX_SHOWN)}") from None
+
+    def _require_room(self, parts: int, depth: int) -> None:
+        if self.nodes + parts > MAX_NODES + 1000 or depth > MAX_DEPTH:
+            raise ProtocolViolation("a value that is too deep or has too many parts")
 
     def items(self, message: pb.ValueList, depth: int) -> list[Any]:
         return [self.value(item, depth + 1) for item in message.items]
 
     def pairs(self, message: pb.Pairs, depth: int) -> dict[Any, Any]:
+        self._require_room(2 * len(message.items), depth)  # before there is an object for each
         keys = self.keys([pair.key for pair in message.items], depth)
         return dict(zip(keys, (self.value(pair.value, depth + 1) for pair in message.items), strict=True))
 
@@ -187,8 +202,10 @@ class _Decoder:
             case "complex":
                 return complex(part.real, part.imag)
             case "ndarray":
+                self._weight += ARRAY_WEIGHT + len(part.shape)
                 return _array(part)
             case "opaque":
+                _require(self._may_be_opaque, "a tool's argument")
                 return Opaque(_text(part.type_name)[:200], _text(part.repr)[:2048])
             case _:
                 raise ValueError("empty")

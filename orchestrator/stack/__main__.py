@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import docker
+import requests
+from docker.errors import DockerException
+
 from orchestrator.config import Config
-from orchestrator.errors import CellblockError, EngineUnavailable
+from orchestrator.errors import CellblockError, EngineError, EngineUnavailable
 from orchestrator.stack import dockerd, engine, image, places
 
 OWNER_LABEL = "cellblock.owner"
@@ -25,21 +29,37 @@ def up(config: Config, base: str = "") -> None:
 
 
 def down(config: Config) -> None:
-    """Nothing left of any session: no container, no socket, no file. Engine and images stay."""
+    """Nothing left of any session: no container, no socket, no file. Engine and images stay.
+
+    Raises:
+        EngineError: a container could not be removed; everything else has been.
+    """
+    failures: list[Exception] = []
     try:
         client = engine.connect(config.docker_host)
     except EngineUnavailable:
         _say("engine: none answers, so no container runs")
     else:
-        containers = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
-        for container in containers:
-            container.remove(force=True, v=True)
-        _say(f"removed {len(containers)} containers")
+        failures = _remove_containers(client)
         client.close()
     folders = places.remove_session_folders(places.runtime_dir(config.runtime_dir))
     _say(f"removed {folders} session folders")
+    if failures:
+        raise EngineError(f"{len(failures)} containers could not be removed: {failures[0]}")
     if pid := dockerd.started_by_us():
         _say(f"the engine that `make up` started goes on (process {pid}); end it with: sudo kill {pid}")
+
+
+def _remove_containers(client: docker.DockerClient) -> list[Exception]:
+    """Why some could not be."""
+    removed, failures = 0, list[Exception]()
+    for container in client.api.containers(all=True, filters={"label": OWNER_LABEL}):
+        try:
+            removed += engine.discard(client.api, container["Id"])
+        except (DockerException, requests.RequestException) as error:
+            failures.append(error)
+    _say(f"removed {removed} containers")
+    return failures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             down(config)
         else:
             up(config, options.base)
-    except CellblockError as error:
+    except (CellblockError, DockerException, requests.RequestException) as error:
         print(f"cellblock: {error}", file=sys.stderr)
         return 1
     return 0

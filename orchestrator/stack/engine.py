@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import docker
 import requests
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException, NotFound
 from docker.utils import kwargs_from_env
 
 from orchestrator.errors import EnginePermission, EngineUnavailable
@@ -20,6 +21,7 @@ SYSTEM_SOCKET = "/var/run/docker.sock"
 _UNIX = "unix://"
 _PROBE_SECONDS = 5.0  # a local socket answers at once or not at all
 _REQUEST_SECONDS = 60.0  # for one answer of the engine; long streams (build, pull) ask for more
+_CONFLICT = 409  # "removal is already in progress"
 
 _NO_ENGINE = """No Docker engine answers at {address} ({reason}).
 Install and start one (Debian, Ubuntu: `sudo apt-get install docker.io`; others: see \
@@ -49,11 +51,11 @@ def connect(docker_host: str = "") -> docker.DockerClient:
     where = address(docker_host)
     if where.startswith(_UNIX):
         _probe_socket(where)
-    settings: dict[str, Any] = {**kwargs_from_env(), "base_url": where, "timeout": _REQUEST_SECONDS}
     try:
+        settings: dict[str, Any] = {**kwargs_from_env(), "base_url": where, "timeout": _REQUEST_SECONDS}
         client = docker.DockerClient(**settings)
         client.ping()
-    except (DockerException, requests.RequestException, OSError) as error:
+    except (DockerException, requests.RequestException, OSError, ValueError) as error:  # also settings that are none
         raise EngineUnavailable(_NO_ENGINE.format(address=where, reason=error)) from None
     return client
 
@@ -89,3 +91,23 @@ def ensure_engine(report: Report, docker_host: str = "") -> docker.DockerClient:
         client = connect(docker_host)
     report(f"engine: Docker {client.version()['Version']} at {address(docker_host)}")
     return client
+
+
+def discard(api: Any, container: str) -> bool:
+    """Kills and removes a container; returns when it is gone, also if it or somebody else removes it meanwhile.
+
+    False: there was none.
+
+    Raises:
+        DockerException, requests.RequestException: the engine failed.
+    """
+    try:
+        api.remove_container(container, force=True, v=True)
+    except NotFound:
+        return False
+    except APIError as error:
+        if error.status_code != _CONFLICT:
+            raise
+        with suppress(NotFound):
+            api.wait(container, condition="removed", timeout=_REQUEST_SECONDS)
+    return True

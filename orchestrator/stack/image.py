@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.images import Image
 
-from orchestrator.errors import EngineError, ImageMissing
-from orchestrator.stack import base_image, context, wheels
+from orchestrator.errors import EngineError, ImageChanged, ImageMissing
+from orchestrator.stack import base_image, context, pins, wheels
 from orchestrator.stack.context import image_tag
 from orchestrator.stack.report import Report
 
-__all__ = ["ensure_image", "image_tag", "require_image"]
+__all__ = ["checked_id", "ensure_image", "image_tag", "require_image"]
 
 _BUILD_SECONDS = 600  # between two lines of the build's output; compiling byte code says nothing for a while
 _LAST_LINES = 20
 _STAGE_LABEL = "cellblock.stage=build"  # on what the build leaves as its cache; see the Dockerfile
 _BASE_LABEL = "cellblock.base"
+_SOURCES_LABEL = "cellblock.sources"  # the digest of what it was built from: the same as in its tag
 # What is younger may belong to a build that runs now, or to another checkout. Layers are shared, so it costs little.
 _KEEP = timedelta(days=1)
 
@@ -35,12 +36,35 @@ def require_image(client: docker.DockerClient, name: str = "") -> str:
 
     Raises:
         ImageMissing: it has not been built on this engine.
+        ImageChanged: what has its name now is another.
     """
     tag = name or image_tag()
     try:
-        return str(client.images.get(tag).id)
+        return checked_id(tag, client.images.get(tag).attrs)
     except ImageNotFound:
         raise ImageMissing(f"the image {tag} is not on this engine; run `make up` (or `make image`)") from None
+
+
+def checked_id(name: str, inspected: Mapping[str, Any]) -> str:
+    """The id of an image that the engine has inspected by ``name``; everything after that goes by the id.
+
+    One of our own names has to be of the sources that are in the name, and the image that was built here, if one was.
+    An image of another name is its owner's business, who can name it by digest.
+
+    Raises:
+        ImageChanged: it is another.
+    """
+    image_id = str(inspected["Id"])
+    repository, _, digest = name.partition(":")
+    if repository != context.REPOSITORY:
+        return image_id
+    sources = ((inspected.get("Config") or {}).get("Labels") or {}).get(_SOURCES_LABEL, "")
+    kept = pins.pinned(name)
+    if sources != digest.partition("-")[0]:  # what follows tells a variant that was made of it
+        raise ImageChanged(f"{name} ({image_id}) was not built from these sources; run `make image`")
+    if kept not in ("", image_id):
+        raise ImageChanged(f"{name} is {image_id}, and the image that was built here is {kept}; run `make image`")
+    return image_id
 
 
 def ensure_image(client: docker.DockerClient, report: Report, base: str = "") -> str:
@@ -51,15 +75,19 @@ def ensure_image(client: docker.DockerClient, report: Report, base: str = "") ->
     """
     tag = image_tag()
     try:
-        require_image(client, tag)
+        pins.pin(tag, require_image(client, tag))
         report(f"executor image: {tag}")
         return tag
+    except ImageChanged as error:
+        report(f"executor image: {error}")
     except ImageMissing:
-        report(f"executor image: building {tag}")
+        pass
+    report(f"executor image: building {tag}")
     try:
         base_name = base_image.ensure_base(client, report, base)
         folder = wheels.ensure_wheels(context.lock_files(), str(client.version()["Arch"]), report)
         used = _build(client, tag, base_name, folder, report)
+        pins.pin(tag, str(client.images.get(tag).id))
         _remove_older(client, tag, used)
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"building the executor image failed: {error}") from None
@@ -80,7 +108,7 @@ def _build(client: docker.DockerClient, tag: str, base: str, wheel_folder: Path,
             dockerfile="executor_image/Dockerfile",
             tag=tag,
             buildargs={"BASE_IMAGE": base},
-            labels={_BASE_LABEL: base},
+            labels={_BASE_LABEL: base, _SOURCES_LABEL: tag.partition(":")[2]},
             network_mode="none",
             use_config_proxy=False,
             rm=True,

@@ -7,8 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
-# The name of one session's folder, where its socket lives. Clean-up touches nothing that is called otherwise.
-_SESSION_NAME = re.compile(r"[0-9a-f]{16}")
+# The name of one session's folder, where its socket lives. While it is made, the name also says for whom: there is no
+# moment in which nothing does. Clean-up touches nothing that is called otherwise.
+_SESSION_FOLDER = re.compile(r"(?:\.(?P<owner>[^.]+)\.)?(?P<session>[0-9a-f]{16})")
 
 
 def runtime_dir(setting: str = "") -> Path:
@@ -27,11 +28,22 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cellblock"
 
 
+def unfinished_folder(runtime: Path, session: str, owner: str) -> Path:
+    """A session's folder as long as there is no owner's name in it."""
+    return runtime / f".{owner}.{session}"
+
+
+def session_of(folder: str) -> tuple[str, str | None] | None:
+    """The session that a folder of that name is of, and its owner if the name tells it; None if it is of none."""
+    found = _SESSION_FOLDER.fullmatch(folder)
+    return (found["session"], found["owner"]) if found else None
+
+
 def remove_session_folders(runtime: Path) -> int:
     """Removes what sessions left in ``runtime``, and the folder itself if nothing else is in it. Gives their number."""
     if not runtime.is_dir():
         return 0
-    folders = [entry for entry in runtime.iterdir() if entry.is_dir() and _SESSION_NAME.fullmatch(entry.name)]
+    folders = [entry for entry in runtime.iterdir() if entry.is_dir() and session_of(entry.name)]
     for folder in folders:
         shutil.rmtree(folder)
     if not any(runtime.iterdir()):

@@ -43,6 +43,7 @@ class Tool(metaclass=_Checked):
             may tell secrets.
         returns: what it returns, in words; may be empty.
         is_async: whether a call gives something to await.
+        timeout: seconds for one call from a sandbox; None for the sandbox's ``tool_timeout``.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Tool(metaclass=_Checked):
     expose_errors: bool = True
     returns: str = ""
     is_async: bool = False
+    timeout: float | None = None
     __signature__: inspect.Signature
     _setup_lock: ClassVar[threading.RLock] = threading.RLock()
     _is_set_up: bool = False
@@ -69,9 +71,17 @@ class Tool(metaclass=_Checked):
         Raises:
             TypeError: an argument is missing, unknown or of the wrong type.
         """
-        bound = checked_arguments(self.name, self.__signature__, self.inputs, args, kwargs)
+        bound = self.check_arguments(*args, **kwargs)
         self._set_up_once()
         return self.forward(*bound.args, **bound.kwargs)
+
+    def check_arguments(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+        """The arguments as ``forward`` is given them.
+
+        Raises:
+            TypeError: one is missing, unknown or of the wrong type.
+        """
+        return checked_arguments(self.name, self.__signature__, self.inputs, args, kwargs)
 
     def _set_up_once(self) -> None:
         if not self._is_set_up:
@@ -131,13 +141,16 @@ def _check_input(place: str, schema: Any) -> None:
 class FunctionTool(Tool):
     """A tool made of a function by ``@tool``. Calling it calls the function."""
 
-    def __init__(self, function: Callable[..., Any], schema: FunctionSchema, expose_errors: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], schema: FunctionSchema, expose_errors: bool, timeout: float | None
+    ) -> None:
         self.name = schema.name
         self.description = schema.description
         self.inputs = schema.inputs
         self.output_type = schema.output_type
         self.returns = schema.returns
         self.expose_errors = expose_errors
+        self.timeout = timeout
         self.forward = function  # type: ignore[method-assign]
         functools.update_wrapper(self, function, updated=())
 
@@ -149,28 +162,31 @@ class FunctionTool(Tool):
 @overload
 def tool(function: Callable[..., Any], /) -> FunctionTool: ...
 @overload
-def tool(*, expose_errors: bool = True) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 def tool(
-    function: Callable[..., Any] | None = None, /, *, expose_errors: bool = True
+    *, expose_errors: bool = True, timeout: float | None = None
+) -> Callable[[Callable[..., Any]], FunctionTool]: ...
+def tool(
+    function: Callable[..., Any] | None = None, /, *, expose_errors: bool = True, timeout: float | None = None
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Makes a ``Tool`` of a function with type hints and a Google-style docstring. ``@tool`` or ``@tool(…)``.
 
     Args:
         function: the function, sync or async.
         expose_errors: whether code in the sandbox sees the message of an exception raised in it.
+        timeout: seconds for one call from a sandbox; None for the sandbox's ``tool_timeout``.
 
     Raises:
         ToolError: a hint or a description is missing; the message says which.
     """
     if function is None:
-        return functools.partial(_make, expose_errors=expose_errors)
-    return _make(function, expose_errors=expose_errors)
+        return functools.partial(_make, expose_errors=expose_errors, timeout=timeout)
+    return _make(function, expose_errors=expose_errors, timeout=timeout)
 
 
-def _make(function: Callable[..., Any], *, expose_errors: bool) -> FunctionTool:
+def _make(function: Callable[..., Any], *, expose_errors: bool = True, timeout: float | None = None) -> FunctionTool:
     if not inspect.isfunction(function) and not inspect.ismethod(function):
         raise ToolError(f"@tool takes a function, not {function!r}; for an object, subclass Tool")
-    return FunctionTool(function, function_schema(function), expose_errors)
+    return FunctionTool(function, function_schema(function), expose_errors, timeout)
 
 
 def as_tool(candidate: Tool | Callable[..., Any]) -> Tool:
@@ -181,4 +197,4 @@ def as_tool(candidate: Tool | Callable[..., Any]) -> Tool:
     Raises:
         ToolError: it is neither, or its definition is wrong.
     """
-    return candidate if isinstance(candidate, Tool) else _make(candidate, expose_errors=True)
+    return candidate if isinstance(candidate, Tool) else _make(candidate)
