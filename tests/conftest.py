@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 # Before gRPC is loaded: what it does at a fork starts threads in the child, and some tests need a child with one.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -10,7 +11,8 @@ import pytest
 
 from orchestrator import Config
 from orchestrator.errors import EngineError
-from orchestrator.sandbox.container import Listed, image_id, list_containers
+from orchestrator.sandbox.engine import engine, find_image
+from orchestrator.sandbox.leftovers import Listed, list_containers
 from orchestrator.sandbox.lockdown import Owner
 from orchestrator.stack.image import image_tag
 
@@ -20,15 +22,27 @@ def config() -> Config:
     """Settings of this machine; fails unless its engine answers and has the image."""
     config = Config.load()
     try:
-        image_id(config, config.image or image_tag())
+        find_image(config, config.image or image_tag())
     except EngineError as error:
         pytest.fail(f"the container tests need an engine and the image: {error}", pytrace=False)
     return config
 
 
+@pytest.fixture(scope="session")
+def unconfined(config: Config) -> Config:
+    """Without Landlock: user code sees /proc and can signal the warden, as on a kernel that has none."""
+    return replace(config, landlock="off")
+
+
 def mine(config: Config) -> list[Listed]:
     """The containers that this process made and that are still there."""
     return [found for found in list_containers(config) if found.owner == str(Owner.me())]
+
+
+def processes_of_each(config: Config) -> list[dict[int, str]]:
+    """Of each of these: every process but zombies, by the host's pid, with its state as ps writes it."""
+    tables = [engine(config).top(container.id, ps_args="-eo pid,stat")["Processes"] for container in mine(config)]
+    return [{int(pid): state for pid, state in rows if not state.startswith("Z")} for rows in tables]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator import Config, Execution, Limits, Sandbox, State, Status
 from tests.contract import endings, endings_damage
-from tests.contract.conftest import DEADLINE
+from tests.contract.conftest import DEADLINE, IMPORTS
 from tests.contract.endings import HANG, Case
 
 pytestmark = pytest.mark.docker
@@ -156,14 +156,34 @@ def test_what_runs_after_the_end_is_not_in_the_way_of_the_next_execution(sandbox
     sandbox.reset()
 
 
+def first_refused(sandbox: Sandbox) -> Execution:
+    """The first that was not begun, or the last of so many."""
+    for _ in range(endings_damage.UNNOTICED):
+        execution = sandbox.run_code("print('begun')")
+        if execution.state is not State.KEPT:
+            break
+    return execution
+
+
 @with_id(endings_damage.UNWATCHED)
-def test_without_its_watch_a_sandbox_says_that_all_is_lost_and_begins_anew(sandbox: Sandbox, case: Case) -> None:
-    with no_harm_to_other_tests(sandbox):
+def test_without_its_watch_a_sandbox_says_that_all_is_lost_and_begins_anew(
+    make: Callable[..., Sandbox], unconfined: Config, case: Case
+) -> None:
+    with make(authorized_imports=IMPORTS, timeout=DEADLINE, config=unconfined) as sandbox:
         ended = sandbox.run_code(case.code)
         assert (ended.status, ended.state) in case.endings
         if ended.state is State.KEPT:
-            refused = sandbox.run_code("print('begun')")
+            refused = first_refused(sandbox)
             assert (refused.status, refused.state, refused.logs.stdout) == (Status.DIED, State.LOST, "")
+        assert sandbox.run_code("1 + 1").value == 2
+
+
+@with_id(endings_damage.UNWATCHED)
+def test_its_watch_is_out_of_the_codes_reach(sandbox: Sandbox, case: Case) -> None:
+    with no_harm_to_other_tests(sandbox):
+        ended = sandbox.run_code(case.code)
+        assert (ended.status, ended.state) in case.endings
+        sandbox.run_code("sum(range(10**12))", timeout=0.3)  # can still be stopped
         next_one_works(sandbox)
 
 

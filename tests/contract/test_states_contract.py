@@ -355,6 +355,32 @@ def test_nothing_of_the_users_runs_between_executions(box: Sandbox) -> None:
     assert box.run_code("n").value - frozen < 100
 
 
+LEADERLESS = """
+import os, sys, time
+_thread = sys.modules["_thread"]
+def work():
+    n = 0
+    while True:
+        n += 1
+        with open('note', 'w') as file: file.write(str(n))
+        time.sleep(0.002)
+def leave():
+    if os.fork() == 0:
+        _thread.start_new_thread(work, ())  # and this thread, the first of the new process, ends
+_thread.start_new_thread(leave, ())
+deadline = time.monotonic() + 10
+while not os.path.exists('note') and time.monotonic() < deadline: time.sleep(0.01)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_is_found_as_well(box: Sandbox) -> None:
+    """The kernel shows it as a zombie, with threads that run."""
+    assert box.run_code(LEADERLESS).ok
+    look = "import os, time\na = open('note').read() if os.path.exists('note') else ''\ntime.sleep(0.2)\n"
+    execution = box.run_code(f"{look}a and open('note').read() == a")
+    assert execution.value is True
+
+
 def test_signals_and_finalizers_are_heard_in_an_execution_and_never_between_two(box: Sandbox) -> None:
     """Each execution ends some process of the backend's own, whose end a handler for SIGCHLD hears of."""
     box.run_code(

@@ -1,6 +1,5 @@
 """The command line, as a user runs it: a process of its own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -53,20 +52,6 @@ def test_exec_reports_a_failure_of_the_code(config: Config) -> None:
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
     done = cellblock("exec", "--timeout", "0.3", "while True: pass")
     assert done.returncode == 1
-
-
-def test_doctor_for_machines(config: Config) -> None:
-    done = cellblock("doctor", "--json")
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["complete"]) == (0, True)
-    assert all(layer["in_force"] and layer["proof"] for layer in found["layers"])
-    assert found["engine"].startswith("Docker ")
-
-
-def test_doctor_for_people(config: Config) -> None:
-    done = cellblock("doctor")
-    assert done.returncode == 0
-    assert "no network" in done.stdout
 
 
 def test_ps_lists_what_runs_and_gc_leaves_it(config: Config) -> None:

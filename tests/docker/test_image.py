@@ -17,7 +17,7 @@ pytestmark = pytest.mark.docker
 SECONDS = 60  # for one container
 NOBODY = 1234567  # a uid like a session's: the image does not know it
 PY, EXEC = "/opt/py/bin/python3", "/opt/exec/bin/python3"
-SITE = "/opt/py/lib/python3.13/site-packages"
+SITE = "/opt/py/site-packages"
 # Mount points, which the engine fills.
 MADE_BY_THE_ENGINE = (".dockerenv", "dev", "etc", "proc", "sys")
 
@@ -129,7 +129,8 @@ def test_the_images_settings(client: docker.DockerClient, image_id: str) -> None
     assert settings["Entrypoint"][-1] == "executor_image.launcher"
     assert settings["Healthcheck"] == {"Test": ["NONE"]}
     assert [entry for entry in settings["Env"] or [] if not entry.startswith("PATH=")] == []
-    assert list(settings["Labels"]) == ["cellblock.base"]
+    assert sorted(settings["Labels"]) == ["cellblock.base", "cellblock.sources"]
+    assert settings["Labels"]["cellblock.sources"] == image.image_tag().partition(":")[2]
 
 
 # --------------------------------------------------------------------------------------------------------- inside

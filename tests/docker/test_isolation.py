@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Config, Limits, Sandbox, Status
-from orchestrator.sandbox.container import engine
+from orchestrator.sandbox.engine import engine
 from tests.conftest import mine
 
 pytestmark = pytest.mark.docker
@@ -32,8 +32,10 @@ def attempt(code: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def sandbox(config: Config) -> Iterator[Sandbox]:
-    with Sandbox(authorized_imports=["*"], limits=Limits(memory="256m", pids=64, disk="8m")) as sandbox:
+def sandbox(unconfined: Config) -> Iterator[Sandbox]:
+    """Without Landlock: what holds here holds by the other layers, and user code can look."""
+    limits = Limits(memory="256m", pids=64, disk="8m")
+    with Sandbox(authorized_imports=["*"], limits=limits, config=unconfined) as sandbox:
         assert sandbox.run_code(LOOK).ok
         yield sandbox
 
@@ -75,7 +77,7 @@ def test_two_sandboxes_have_different_users(sandbox: Sandbox) -> None:
 
 
 def test_there_is_no_interface_but_lo(sandbox: Sandbox) -> None:
-    assert sandbox.run_code("[name for _, name in socket.if_nameindex()]").value == ["lo"]
+    assert sandbox.run_code("[l.split(':')[0].strip() for l in open('/proc/net/dev')][2:]").value == ["lo"]
     assert sandbox.run_code("open('/proc/net/route').read().count(chr(10))").value <= 1
 
 

@@ -23,14 +23,10 @@ from orchestrator.errors import (
     SandboxStartError,
 )
 from orchestrator.sandbox.channel import check_socket
-from orchestrator.sandbox.container import (
-    Container,
-    collect_garbage,
-    engine,
-    image_id,
-    list_containers,
-    own_runtime_dir,
-)
+from orchestrator.sandbox.container import Container
+from orchestrator.sandbox.engine import engine
+from orchestrator.sandbox.folders import own_runtime_dir
+from orchestrator.sandbox.leftovers import collect_garbage, list_containers
 from orchestrator.stack.image import image_tag
 from tests.conftest import mine
 
@@ -71,7 +67,7 @@ def containers_of(config: Config, pid: int) -> list[str]:
 
 def folders(config: Config, pid: int) -> list[str]:
     """Session folders that the process of that pid made."""
-    owners = own_runtime_dir(config).glob("*/owner")
+    owners = own_runtime_dir(config).glob("[0-9a-f]*/owner")
     return [path.parent.name for path in owners if path.read_text().startswith(f"{pid}:")]
 
 
@@ -146,7 +142,7 @@ def test_a_stopped_orchestrator_loses_its_container_after_the_lease(config: Conf
 
 def test_a_container_that_nobody_connects_to_ends_after_the_lease(config: Config) -> None:
     async def start() -> Container:
-        return await Container.start(replace(config, lease=5.0), image_id(config, image_tag()))
+        return await Container.start(replace(config, lease=5.0), image_tag(), ())
 
     container = asyncio.run(start())
     eventually(lambda: not mine(config), "the container outlived its lease")
@@ -187,7 +183,7 @@ def test_no_engine(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who may not use the engine")
 def test_engine_without_permission() -> None:
     code = (
-        "import os\nfrom orchestrator import Sandbox\nfrom orchestrator.sandbox.container import engine\n"
+        "import os\nfrom orchestrator import Sandbox\nfrom orchestrator.sandbox.engine import engine\n"
         "from orchestrator import Config\nfrom orchestrator.errors import EnginePermission\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: engine(Config())\nexcept EnginePermission as error: print('docker' in str(error))"
@@ -231,8 +227,8 @@ def swap_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host uses another token than the one it gave to the container."""
     original = Container.start.__func__  # type: ignore[attr-defined]
 
-    async def start(cls: type[Container], config: Config, image: str) -> Container:
-        return replace(await original(cls, config, image), token=os.urandom(32))
+    async def start(cls: type[Container], config: Config, image: str, packages: tuple[str, ...]) -> Container:
+        return replace(await original(cls, config, image, packages), token=os.urandom(32))
 
     monkeypatch.setattr(Container, "start", classmethod(start))
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import AsyncSandbox, Config, Sandbox, State, Status
 from orchestrator.errors import SandboxClosed
-from orchestrator.sandbox.calls import MAX_RUNNING
+from orchestrator.policy import MAX_RUNNING
 from tests.conftest import mine
 
 pytestmark = pytest.mark.docker

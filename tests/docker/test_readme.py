@@ -19,15 +19,17 @@ import pytest
 
 from executor_image import frames
 from orchestrator import Config, Limits, State, Status
+from orchestrator.audit import AuditLog, chain, records, verify
 from orchestrator.config import parse_size
 from orchestrator.policy import DEFAULT_AUTHORIZED_IMPORTS
-from orchestrator.sandbox.container import list_containers
+from orchestrator.sandbox.leftovers import list_containers
 
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 STATE = (ROOT / "docs" / "state.md").read_text("utf-8")
+AUDIT = (ROOT / "docs" / "audit.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 SECONDS = 60  # for one program
 # A program of the README: marked by a comment above it, with what it prints below it.
@@ -114,12 +116,35 @@ def table(text: str, first_heading: str) -> list[list[str]]:
 
 
 def test_every_python_block_is_a_program_of_these_tests() -> None:
-    assert len(PROGRAM.findall(README)) == README.count("```python\n") == 2
+    assert len(PROGRAM.findall(README)) == README.count("```python\n") == 3
 
 
 def test_the_sandbox_program_prints_what_the_readme_says(config: Config, tmp_path: Path) -> None:
     code, printed = program_with("with Sandbox(")
     assert run(code, tmp_path, {}) == printed
+
+
+def test_the_program_about_tools_prints_what_the_readme_says(config: Config, tmp_path: Path) -> None:
+    code, printed = program_with("def approve(")
+    assert run(code, tmp_path, {}) == printed
+    assert verify(tmp_path / "audit.jsonl").holds
+
+
+def test_the_documentation_of_the_audit_log_names_every_kind_of_record_and_its_format(
+    config: Config, tmp_path: Path
+) -> None:
+    kinds = {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        for name, thing in vars(records).items()
+        if isinstance(thing, type) and issubclass(thing, records.Happening) and thing is not records.Happening
+    }
+    named = {kind for row in table(AUDIT, "kind") for kind in row[0].split(", ")}
+    assert named == kinds | {chain.RECOVERED}
+    AuditLog(tmp_path / "log").append("k", "s", {"ü": ["x", 1, None]})
+    (check,) = re.findall(r"```python\n(.*?)```", AUDIT, re.S)
+    exec(check, {"line": (tmp_path / "log").read_text()})
+    with pytest.raises(AssertionError):
+        exec(check, {"line": (tmp_path / "log").read_text().replace('"s"', '"t"')})
 
 
 def test_the_agent_program_prints_what_the_readme_says(config: Config, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import Config
-from orchestrator.sandbox.container import engine, list_containers
+from orchestrator.sandbox.engine import engine
+from orchestrator.sandbox.leftovers import list_containers
 from tests.docker.terminal import DEADLINE, Terminal
 
 pytestmark = pytest.mark.docker
@@ -253,7 +254,8 @@ def test_a_container_that_dies_in_a_branch_takes_the_branch_along(start: Start, 
     assert "%reset gives a fresh sandbox" in ask(terminal, "1 + 1", "In [1]: ")
 
 
-def test_code_that_ends_its_own_container_goes_on_in_a_fresh_one(start: Start) -> None:
+def test_code_that_ends_its_own_container_goes_on_in_a_fresh_one(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLBLOCK_LANDLOCK", "off")  # else it could not
     terminal = start("--imports", "os", "--timeout", "5")
     ask(terminal, "x = 1", "In [2]: ")
     ask(terminal, "%branch idea", "(idea) In [2]: ")

@@ -14,8 +14,8 @@ from executor_api.v1 import executor_pb2_grpc
 
 from orchestrator import AsyncSandbox, Config, Limits, Sandbox, State, Status
 from orchestrator.errors import CheckpointError, SandboxDied
-from orchestrator.sandbox.container import engine
-from tests.conftest import mine
+from orchestrator.sandbox.engine import engine
+from tests.conftest import mine, processes_of_each
 
 pytestmark = pytest.mark.docker
 DEADLINE = 20.0  # seconds
@@ -23,12 +23,20 @@ HANG = "sum(range(10**12))"
 TURNS = 40
 
 
+IMPORTS = ["os", "signal", "socket", "struct", "sys", "threading"]
+
+
 @pytest.fixture
 def box(config: Config) -> Iterator[Sandbox]:
-    with Sandbox(
-        authorized_imports=["os", "signal", "socket", "struct", "sys", "threading"], timeout=DEADLINE
-    ) as sandbox:
+    with Sandbox(authorized_imports=IMPORTS, timeout=DEADLINE) as sandbox:
         sandbox.run_code("import os, threading")
+        yield sandbox
+
+
+@pytest.fixture
+def unconfined_box(unconfined: Config) -> Iterator[Sandbox]:
+    """Without Landlock, so that code can do something to the warden."""
+    with Sandbox(authorized_imports=IMPORTS, timeout=DEADLINE, config=unconfined) as sandbox:
         yield sandbox
 
 
@@ -39,10 +47,9 @@ def init_pid(config: Config) -> int:
 
 
 def processes(config: Config) -> dict[int, str]:
-    """Every process of the container but zombies, by the host's pid, with its state as ps writes it."""
-    (container,) = mine(config)
-    rows = engine(config).top(container.id, ps_args="-eo pid,stat")["Processes"]
-    return {int(pid): state for pid, state in rows if not state.startswith("Z")}
+    """Every process of the one container."""
+    (found,) = processes_of_each(config)
+    return found
 
 
 def eventually(true: Callable[[], bool], failure: str) -> None:
@@ -136,8 +143,11 @@ warden = min(int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) > 1
 """
 
 
-def test_a_branch_that_kills_the_warden_ends_the_container_and_not_only_itself(box: Sandbox, config: Config) -> None:
+def test_a_branch_that_kills_the_warden_ends_the_container_and_not_only_itself(
+    unconfined_box: Sandbox, config: Config
+) -> None:
     """It cannot be stopped any more but by the end of all."""
+    box = unconfined_box
     branch = box.fork()
     ended = branch.run_code(f"{NATIVE}os.kill(warden, 9)\nwhile True: pass", timeout=DEADLINE)
     assert (ended.status, ended.state) == (Status.DIED, State.LOST)
@@ -149,8 +159,8 @@ def test_a_branch_that_kills_the_warden_ends_the_container_and_not_only_itself(b
     assert box.run_code("1").ok
 
 
-def test_a_stopped_warden_is_noticed_while_nobody_asks_for_anything(box: Sandbox, config: Config) -> None:
-    box.run_code(f"{NATIVE}import signal; os.kill(warden, signal.SIGSTOP)")
+def test_a_stopped_warden_is_noticed_while_nobody_asks_for_anything(unconfined_box: Sandbox, config: Config) -> None:
+    unconfined_box.run_code(f"{NATIVE}import signal; os.kill(warden, signal.SIGSTOP)")
     eventually(lambda: not mine(config), "the container goes on without a watch")
 
 
@@ -267,11 +277,6 @@ def start_processes():
 threading.Thread(target=start_processes, daemon=True).start()
 time.sleep(0.01)
 """
-    count = """
-import os
-states = [open(f'/proc/{p}/stat').read().rpartition(')')[2].split()[0] for p in os.listdir('/proc') if p.isdigit()]
-sum(1 for state in states if state != 'Z')  # what a stopped head started is dead, and waits for it to be told so
-"""
     with (
         Sandbox(authorized_imports=["os", "threading", "time"], limits=Limits(checkpoints=1)) as box,
         box.fork() as branch,
@@ -281,5 +286,5 @@ sum(1 for state in states if state != 'Z')  # what a stopped head started is dea
             assert not branch.forkable
             assert branch.checkpoints  # is answered when it has been looked for strays
             # supervisor, warden, two heads, and each has at most two states, one of which may just be let go
-            assert box.run_code(count).value <= 2 + 2 + 2 * 2
+            assert len(processes(config)) <= 2 + 2 + 2 * 2
             branch.rollback(0)

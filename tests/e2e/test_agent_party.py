@@ -30,7 +30,8 @@ from orchestrator.errors import AgentInterrupted, SandboxDied
 from orchestrator.events import Output, State, Status, ToolCall, ToolOutcome
 from orchestrator.models import ScriptedModel
 from orchestrator.sandbox import AsyncSandbox, Sandbox
-from orchestrator.sandbox.container import list_containers, remove_container
+from orchestrator.sandbox.engine import remove_container
+from orchestrator.sandbox.leftovers import list_containers
 from orchestrator.sandbox.lockdown import Owner
 from orchestrator.tools import tool
 

@@ -38,6 +38,11 @@ def in_own_namespace(test: Callable[..., None]) -> Callable[..., None]:
     return _run_in_child(test, _enter_namespace)
 
 
+def where_processes_are_hidden(test: Callable[..., None]) -> Callable[..., None]:
+    """The test runs in a forked child of an ordinary user's whose /proc shows its own processes alone. Needs root."""
+    return _run_in_child(test, _hide_processes)
+
+
 def _run_in_child(test: Callable[..., None], prepare: Callable[[], None]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*args: object, **kwargs: object) -> None:
@@ -85,6 +90,13 @@ def _enter_namespace() -> None:
     _call("prctl", _DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     mount(None, "/", None, None, _RECURSIVE | _PRIVATE)
     mount("proc", "/proc", "proc")
+
+
+def _hide_processes() -> None:
+    _call("unshare", _NEW_MOUNTS)
+    mount(None, "/", None, None, _RECURSIVE | _PRIVATE)
+    mount("proc", "/proc", "proc", "hidepid=2")
+    _become_ordinary()
 
 
 def mount(source: str | None, target: str, kind: str | None, options: str | None = None, flags: int = 0) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from executor_image import frames
-from executor_image.frames import FORKED_BODY, U64, pack
+from executor_image.frames import FORKED_BODY, pack
 from executor_image.launcher import warden
 from executor_image.supervisor.peer import Peer
 from executor_image.supervisor.tree import Checkpoint, ForkTree, Numbers
@@ -59,8 +59,6 @@ class Runner:
             self.fork(*frames.FORK_BODY.unpack(body), fds)
         elif kind == frames.WAKE:
             self.wake(*frames.U32.unpack(body))
-        elif kind == frames.MEASURE:
-            self.measure()
 
     def fork(self, number: int, kind: int, fds: list[int]) -> None:
         is_branch = kind in (frames.FORK_BRANCH, frames.FORK_PRESENT_BRANCH)
@@ -81,9 +79,6 @@ class Runner:
 
     def wake(self, branch: int) -> None:
         self.send(frames.WOKEN, b"\1" if not branch else b"\0a branch %d" % branch)
-
-    def measure(self) -> None:
-        self.send(frames.MEASURED, U64.pack(1000 + self.space["x"]))
 
 
 def process(act: Any) -> int:

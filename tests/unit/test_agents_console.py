@@ -10,7 +10,7 @@ from orchestrator.agents import CodeAgent
 from orchestrator.config import Config
 from orchestrator.console import MAX_SHOWN, RunPrinter
 from orchestrator.demo import SCRIPT, choose_model
-from orchestrator.events import Execution, Finished, Logs, Output, State, Status, ToolCall, ToolOutcome
+from orchestrator.events import Execution, ExecutionError, Finished, Logs, Output, State, Status, ToolCall, ToolOutcome
 from orchestrator.models import ModelReply, OpenAIServerModel, ScriptedModel, TokenUsage
 from tests.unit.fake_sandbox import FakeSandbox, answered, failed, ran
 
@@ -95,3 +95,13 @@ def test_the_script_of_the_demonstration_gives_no_results_itself() -> None:
     agent = CodeAgent([], ScriptedModel(SCRIPT), sandbox=FakeSandbox([ran(), ran(), answered("later")]))
     assert agent.run("party") == "later"
     assert "180" not in "".join(SCRIPT)
+
+
+def test_an_answer_and_an_error_of_millions_of_lines_are_cut() -> None:
+    """Each line would cost a kilobyte and some ten microseconds."""
+    lines = "a\n" * 1_000_000
+    error = ExecutionError("ValueError", lines, lines)
+    failed_so = Finished(Execution(Status.ERROR, State.KEPT, 1, error=error))
+    text = shown("<code>\n1\n</code>", "<code>\n2\n</code>", script=[[failed_so], answered(lines)])
+    assert text.count("characters left out") >= 2
+    assert len(text) < 40 * MAX_SHOWN * 4

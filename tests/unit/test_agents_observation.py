@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.agents.observation import MAX_REASON_LENGTH, MAX_VALUE_LENGTH, observe, truncate
-from orchestrator.events import Execution, ExecutionError, Files, FinalAnswer, Logs, State, Status
+from orchestrator.agents.observation import MAX_CALLS_NAMED, MAX_REASON_LENGTH, MAX_VALUE_LENGTH, observe, truncate
+from orchestrator.events import (
+    Ending,
+    Execution,
+    ExecutionError,
+    Files,
+    FinalAnswer,
+    Logs,
+    State,
+    Status,
+    ToolOutcome,
+)
 
 
 def seen(limit: int = 1000, **fields: object) -> tuple[str, str, str | None]:
@@ -35,7 +45,17 @@ def test_an_error_with_its_traceback() -> None:
     assert message == 'line 2, in <module>\n    f("")\nValueError: bad'
 
 
-@pytest.mark.parametrize("status", [s for s in Status if s not in (Status.OK, Status.ERROR, Status.IMPORT_DENIED)])
+def test_a_flood_of_what_has_to_be_written_out_is_cut_before_that() -> None:
+    """It would be made up to ten times as long first, megabytes of it, and on the event loop."""
+    text, remarks, _ = seen(limit=100, logs=Logs("\x01" * 3_000_000), text="\u202e" * 3_000_000)
+    assert len(text) < 100 + MAX_VALUE_LENGTH + 300
+    assert 20 < text.count("\\x01") <= 100 // 4
+    assert "the middle is left out" in remarks
+
+
+@pytest.mark.parametrize(
+    "status", [s for s in Status if s not in (Status.OK, Status.ERROR, Status.IMPORT_DENIED, Status.REFUSED)]
+)
 @pytest.mark.parametrize(
     ("state", "words"),
     [(State.KEPT, "is kept"), (State.RESTORED, "as they were before"), (State.LOST, "are gone")],
@@ -45,6 +65,20 @@ def test_a_stopped_execution_is_told_plainly(status: Status, state: State, words
     assert remarks.startswith("The ")
     assert words in remarks
     assert error
+
+
+def test_calls_of_unknown_effect_are_named_and_a_flood_of_them_is_counted() -> None:
+    def calls(count: int, ending: Ending) -> tuple[ToolOutcome, ...]:
+        return tuple(ToolOutcome(i, f"tool{i}", "no", 0.1, ending) for i in range(count))
+
+    for ending in (Ending.OK, Ending.FAILED, Ending.REFUSED):
+        assert seen(tool_calls=calls(3, ending))[1] == ""
+    for ending in (Ending.TIMED_OUT, Ending.CANCELLED):
+        remarks = seen(tool_calls=calls(2, ending))[1]
+        assert remarks.startswith("These tool calls had not ended when they were given up: tool0(), tool1(). Whether")
+    remarks = seen(tool_calls=calls(5000, Ending.TIMED_OUT))[1]
+    assert f"tool{MAX_CALLS_NAMED - 1}() and {5000 - MAX_CALLS_NAMED} more." in remarks
+    assert len(remarks) < 1000
 
 
 RESTORED = "All variables and files are as they were before this code ran."

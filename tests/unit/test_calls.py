@@ -1,53 +1,61 @@
-"""Host callables as tools of a sandbox: what is told of them, and how one call ends, whatever the tool does."""
+"""Tool calls of an execution: each ends in one way, whatever the tool does, and the ledger says which."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from executor_api.v1 import executor_pb2 as pb
 
-from executor_image.runner import tools as runner_tools
-from executor_image.runner.values import decode
-from orchestrator.errors import ToolError
-from orchestrator.events import ToolCall, ToolOutcome
-from orchestrator.policy import ToolPolicy
-from orchestrator.sandbox.calls import MAX_DOC, MAX_MESSAGE, MAX_RUNNING, MAX_TOOLS, HostTool, HostTools
-
-KIND = pb.Parameter
-DEADLINE = 5.0
-
-
-def run(tool: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[pb.ToolResult, ToolOutcome]:
-    """One call through HostTools, from a loop of its own."""
-
-    async def main() -> tuple[pb.ToolResult, ToolOutcome]:
-        tools = HostTools([tool])
-        call = ToolCall(7, HostTool.of(tool).name, args, kwargs)
-        async with asyncio.timeout(DEADLINE):
-            return await tools.run(call, 3)
-
-    return asyncio.run(main())
+from executor_image.runner.values import encode_arguments
+from orchestrator.audit.records import ToolBegun, ToolEnded
+from orchestrator.config import Config, Limits
+from orchestrator.errors import AuditError
+from orchestrator.events import Ending, ToolOutcome
+from orchestrator.policy import MAX_RUNNING
+from orchestrator.sandbox.foreign import Foreign
+from orchestrator.sandbox.invocation import MAX_MESSAGE
+from orchestrator.sandbox.ledger import MAX_ERROR, MAX_REFUSED, PARTS_OF_A_CALL
+from orchestrator.tools import Tool, tool
+from tests.unit.tool_calls import DEADLINE, EXECUTION, Calls, in_loop, until
 
 
-def value(result: tuple[pb.ToolResult, ToolOutcome]) -> Any:
-    message, outcome = result
-    assert message.WhichOneof("outcome") == "value", message.failure
-    assert outcome.error is None
-    return decode(memoryview(message.value))
+def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, ToolOutcome]:
+    """One call: what the code gets (a failure as ``TypeName: message``), and its line in the ledger."""
+
+    async def case() -> tuple[Any, ToolOutcome]:
+        calls = Calls([function])
+        got = await calls.call(getattr(function, "name", None) or function.__name__, *args, **kwargs)
+        (outcome,) = calls.calls.ledger.ended
+        return got, outcome
+
+    return in_loop(case())  # type: ignore[no-any-return]
 
 
-def failure(result: tuple[pb.ToolResult, ToolOutcome]) -> tuple[str, str]:
-    message, outcome = result
-    assert message.WhichOneof("outcome") == "failure"
-    assert outcome.error == f"{message.failure.type_name}: {message.failure.message}"
-    return message.failure.type_name, message.failure.message
+def value(result: tuple[Any, ToolOutcome]) -> Any:
+    got, outcome = result
+    assert (outcome.ending, outcome.error) == (Ending.OK, None), got
+    return got
+
+
+def failure(result: tuple[Any, ToolOutcome], ending: Ending = Ending.FAILED) -> tuple[str, str]:
+    got, outcome = result
+    assert outcome.ending is ending
+    assert outcome.error == got[:MAX_ERROR]
+    name, _, message = got.partition(": ")
+    return name, message
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What hanging tools wait for; set at the end, so that no thread is left."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 def add(a: int, b: int = 2) -> int:
@@ -61,6 +69,13 @@ async def later(a: int) -> int:
     return a + 1
 
 
+class Called:
+    name = "called"
+
+    async def __call__(self, a: int) -> int:
+        return a * 2
+
+
 def raising(error: BaseException, expose: bool = True, is_async: bool = False) -> Callable[..., Any]:
     def fails() -> None:
         raise error
@@ -68,174 +83,49 @@ def raising(error: BaseException, expose: bool = True, is_async: bool = False) -
     async def fails_later() -> None:
         raise error
 
-    tool: Any = fails_later if is_async else fails
-    tool.expose_errors = expose
-    return tool  # type: ignore[no-any-return]
+    function: Any = fails_later if is_async else fails
+    function.expose_errors = expose
+    return function  # type: ignore[no-any-return]
 
 
-# ------------------------------------------------------------------------------------------ what the sandbox is told
+def hanging(release: threading.Event, is_async: bool, ended: threading.Event | None = None) -> Callable[..., Any]:
+    """Hangs until it is released; the async one does not hear that it is cancelled."""
 
+    def hangs() -> str:
+        release.wait(DEADLINE)
+        if ended:
+            ended.set()
+        return "late"
 
-def test_a_signature_is_told_as_it_is() -> None:
-    def everything(a: int, /, b: "list[str]", *c: float, d: str = "x", **e: Any) -> dict[str, int]:  # noqa: UP037
-        """Does it.
+    async def hangs_deaf() -> str:
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+        if ended:
+            ended.set()
+        return "late"
 
-        All of it.
-        """
-
-    spec = HostTool.of(everything).spec()
-    assert (spec.name, spec.doc, spec.awaitable) == ("everything", "Does it.\n\nAll of it.", False)
-    assert [(p.name, p.kind) for p in spec.parameters] == [
-        ("a", KIND.KIND_POSITIONAL_ONLY),
-        ("b", KIND.KIND_POSITIONAL_OR_KEYWORD),
-        ("c", KIND.KIND_VAR_POSITIONAL),
-        ("d", KIND.KIND_KEYWORD_ONLY),
-        ("e", KIND.KIND_VAR_KEYWORD),
-    ]
-    assert spec.parameters[0].annotation == "int"
-    assert "dict[str, int]" in spec.returns
-
-
-@pytest.mark.parametrize(
-    ("default", "shown"),
-    [(None, "None"), (1, "1"), ("x", "'x'"), ([1, (2,)], "[1, (2,)]"), ({"a": b"b"}, "{'a': b'b'}"), (True, "True")],
-)
-def test_a_plain_default_is_shown(default: object, shown: str) -> None:
-    def tool(a=default): ...
-
-    (parameter,) = HostTool.of(tool).spec().parameters
-    assert (parameter.has_default, parameter.default_repr) == (True, shown)
-
-
-SECRET = type("Key", (), {"__repr__": lambda self: "sk-secret"})()
-
-
-@pytest.mark.parametrize(
-    "default",
-    [SECRET, Path("/home/somebody"), [SECRET], (1, [SECRET]), {"key": SECRET}, {Path("/home/somebody"): 1}, {SECRET}],
-    ids=["object", "path", "in a list", "in a tuple", "in a dict", "as a key", "in a set"],
-)
-def test_a_default_that_is_no_plain_value_is_not_shown_wherever_it_is(default: object) -> None:
-    def tool(a=default): ...
-
-    (parameter,) = HostTool.of(tool).spec().parameters
-    assert parameter.has_default
-    assert "secret" not in parameter.default_repr
-    assert "somebody" not in parameter.default_repr
-
-
-def test_long_texts_are_cut() -> None:
-    def tool(a="x" * 5000) -> None: ...
-
-    tool.__doc__ = "d" * (MAX_DOC + 10)
-    spec = HostTool.of(tool).spec()
-    assert len(spec.doc) == MAX_DOC
-    assert len(spec.parameters[0].default_repr) == 1000
-
-
-def test_the_runner_shows_the_same_signature() -> None:
-    def tool(a: int, b: str = "x", *, key: float = 1.5) -> bool:
-        """Doc."""
-        return True
-
-    spec = HostTool.of(tool).spec()
-    parameters = [
-        {
-            "name": p.name,
-            "kind": p.kind,
-            "annotation": p.annotation,
-            "default": p.default_repr if p.has_default else None,
-        }
-        for p in spec.parameters
-    ]
-    told = {"name": "tool", "doc": spec.doc, "parameters": parameters, "returns": "bool", "awaitable": False}
-    made = runner_tools.make_function(told, lambda: None)  # type: ignore[arg-type, return-value]
-    assert (made.__name__, made.__doc__, made.__module__) == ("tool", "Doc.", "__main__")
-    assert str(inspect.signature(made)).replace("'", '"') == '(a: int, b: str = "x", *, key: float = 1.5) -> bool'
-
-
-class Called:
-    name = "called"
-    description = "Described."
-
-    async def __call__(self, a: int) -> int:
-        return a * 2
-
-
-class Plain:
-    name = "plain"
-
-    def __call__(self, a: int) -> int:
-        """Documented."""
-        return a * 3
-
-
-def test_an_async_tool_is_known_as_one() -> None:
-    flagged = Plain()
-    flagged.is_async = True  # type: ignore[attr-defined]
-    named_partial = functools.partial(later, 1)
-    named_partial.__name__ = "bound"  # type: ignore[attr-defined]
-    for tool, expected in ((add, 0), (later, 1), (Called(), 1), (Plain(), 0), (flagged, 1), (named_partial, 1)):
-        assert HostTool.of(tool).awaitable == bool(expected), tool
-    spec = HostTool.of(Called()).spec()
-    assert (spec.name, spec.doc, [p.name for p in spec.parameters]) == ("called", "Described.", ["a"])
-
-
-@pytest.mark.parametrize("name", ["", "a b", "1a", "class", "None", "a.b", "a-b", 5])
-def test_a_name_that_is_no_identifier_is_refused(name: object) -> None:
-    tool = Plain()
-    tool.__dict__["name"] = name
-    with pytest.raises(ToolError, match="a tool needs a name that is a Python identifier"):
-        HostTool.of(tool)
-
-
-@pytest.mark.parametrize("tool", [functools.partial(add, 1), lambda: 1], ids=["partial", "lambda"])
-def test_a_callable_without_a_usable_name_is_refused(tool: Callable[..., Any]) -> None:
-    with pytest.raises(ToolError, match="identifier"):
-        HostTool.of(tool)
-
-
-def test_a_name_longer_than_the_wire_carries_is_refused_when_it_is_granted() -> None:
-    tool = Plain()
-    tool.name = "ü" * 129  # 258 bytes
-    with pytest.raises(ToolError, match="name"):
-        HostTool.of(tool)
-
-
-def test_what_is_no_tool_is_refused() -> None:
-    with pytest.raises(ToolError, match="must be callable; int is not"):
-        HostTool.of(5)  # type: ignore[arg-type]
-    with pytest.raises(ToolError, match="tool type: its signature cannot be read"):
-        HostTool.of(type)
-
-
-def test_two_tools_of_one_name_and_too_many_are_refused() -> None:
-    other = Plain()
-    other.name = "add"
-    with pytest.raises(ToolError, match="same name"):
-        HostTools([add, other])
-    many = [Plain() for _ in range(MAX_TOOLS + 1)]
-    for i, tool in enumerate(many):
-        tool.name = f"tool_{i}"
-    with pytest.raises(ToolError, match="257 tools; at most 256"):
-        HostTools(many)
-    tools = HostTools(many[:-1])
-    assert len(tools.specs()) == len(tools.names) == MAX_TOOLS
+    return hangs_deaf if is_async else hangs
 
 
 # ------------------------------------------------------------------------------------------------------ one call
 
 
 def test_a_result_comes_back_with_its_numbers() -> None:
-    message, outcome = run(add, 1, b=5)
-    assert (message.id, message.call, value((message, outcome))) == (3, 7, 6)
-    assert (outcome.id, outcome.name) == (7, "add")
-    assert outcome.seconds >= 0
+    async def case() -> pb.ToolResult:
+        calls = Calls([add])
+        await calls.call("add", 1, b=5)
+        return calls.answers[1]
+
+    answer = in_loop(case())
+    assert (answer.id, answer.call) == (EXECUTION, 1)
 
 
-@pytest.mark.parametrize(("tool", "expected"), [(add, 3), (later, 2), (Called(), 2), (Plain(), 3)])
-def test_every_kind_of_callable_is_called(tool: Callable[..., Any], expected: int) -> None:
-    assert value(run(tool, 1)) == expected
+@pytest.mark.parametrize(("function", "expected"), [(add, 3), (later, 2), (Called(), 2)])
+def test_every_kind_of_callable_is_called(function: Callable[..., Any], expected: int) -> None:
+    assert value(run(function, 1)) == expected
 
 
 def test_an_awaitable_that_a_plain_function_gives_is_awaited() -> None:
@@ -252,13 +142,6 @@ def test_a_plain_function_runs_in_a_thread_of_its_own() -> None:
     assert value(run(where)) is False
 
 
-@pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((1, 2, 3), {}), ((1,), {"c": 2}), ((1,), {"a": 2})])
-def test_wrong_arguments_are_a_type_error_and_the_tool_is_not_called(args: Any, kwargs: Any) -> None:
-    name, message = failure(run(add, *args, **kwargs))
-    assert name == "TypeError"
-    assert message
-
-
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize(
     ("error", "name"),
@@ -269,48 +152,44 @@ def test_wrong_arguments_are_a_type_error_and_the_tool_is_not_called(args: Any, 
         (ExceptionGroup("several", [ValueError(1)]), "ExceptionGroup"),
         (TimeoutError(), "TimeoutError"),
         (StopIteration(), None),
-        (SystemExit(3), None),
-        (asyncio.CancelledError(), None),
+        (SystemExit(3), "SystemExit"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (asyncio.CancelledError(), "CancelledError"),
     ],
     ids=lambda part: type(part).__name__ if isinstance(part, BaseException) else "",
 )
 def test_whatever_a_tool_raises_is_a_failure_of_the_call(
     error: BaseException, name: str | None, is_async: bool
 ) -> None:
-    told, _ = failure(contained(raising(error, is_async=is_async)))
-    assert told == name or name is None
-
-
-def contained(tool: Callable[..., Any]) -> tuple[pb.ToolResult, ToolOutcome]:
-    """``run``; an exception that ends the program must not end the tests."""
     try:
-        return run(tool)
-    except BaseException as error:  # noqa: BLE001 - that is the point
-        pytest.fail(f"{type(error).__name__} of a tool got out of HostTools.run")
+        told, _ = failure(run(raising(error, is_async=is_async)))
+    except BaseException as escaped:  # noqa: BLE001 - an exception that ends the program must not end the tests
+        pytest.fail(f"{type(escaped).__name__} of a tool got out")
+    assert told == name or name is None
 
 
 def test_an_exception_without_a_text_is_still_a_failure() -> None:
     silent = type("Silent", (Exception,), {"__str__": lambda self: 1 / 0})
-    assert failure(contained(raising(silent())))[0] == "Silent"
+    assert failure(run(raising(silent())))[0] == "Silent"
 
 
 def test_no_traceback_of_the_host_and_no_more_than_the_bound_goes_back() -> None:
-    name, message = failure(run(raising(ValueError("x" * (2 * MAX_MESSAGE) + "\udcff"))))
-    assert name == "ValueError"
-    assert len(message) <= MAX_MESSAGE
+    got, outcome = run(raising(ValueError("x" * (2 * MAX_MESSAGE) + "\udcff")))
+    assert MAX_MESSAGE <= len(got) <= MAX_MESSAGE + len("ValueError: ")
+    assert len(outcome.error or "") == MAX_ERROR
     assert ".py" not in failure(run(raising(ValueError("plain"))))[1]
 
 
 def test_a_message_is_within_its_bound_in_bytes() -> None:
-    _, message = failure(run(raising(ValueError("ü" * MAX_MESSAGE))))
-    assert len(message.encode()) <= MAX_MESSAGE
+    got, _ = run(raising(ValueError("ü" * MAX_MESSAGE)))
+    assert len(got.encode()) <= MAX_MESSAGE + len("ValueError: ")
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_hidden_errors_say_only_that_it_failed(is_async: bool) -> None:
-    tool = raising(ValueError("password is 1234"), expose=False, is_async=is_async)
+    function = raising(ValueError("password is 1234"), expose=False, is_async=is_async)
     name = "fails_later" if is_async else "fails"
-    assert failure(run(tool)) == ("ToolError", f"{name} failed")
+    assert failure(run(function)) == ("ToolError", f"{name} failed")
 
 
 @pytest.mark.parametrize("expose", [False, True])
@@ -324,59 +203,22 @@ def test_a_result_that_cannot_travel_names_its_type_and_path(expose: bool) -> No
     assert message == "the result of gives()['a'][1] is of type _thread.lock, which cannot enter the sandbox"
 
 
-def test_a_result_over_the_budget_is_a_failure() -> None:
-    assert "can travel" in failure(run(raising_nothing_but_large))[1]
+def test_a_result_whose_own_code_raises_is_a_failure() -> None:
+    class Hostile(dict[str, int]):
+        def items(self) -> Any:
+            raise RuntimeError("the hostile object's own")
+
+    def gives() -> Any:
+        return Hostile(a=1)
+
+    assert failure(run(gives)) == ("RuntimeError", "the hostile object's own")
 
 
-def raising_nothing_but_large() -> bytes:
-    return bytes(3 << 20)
+def test_a_result_too_large_to_travel_is_a_failure() -> None:
+    def gives() -> bytes:
+        return bytes(100 << 20)
 
-
-def test_a_tool_that_is_not_granted_is_refused() -> None:
-    for name in ("other", "Add", "add ", "__class__"):
-        assert "not granted" in HostTools([add]).refusal(name, 0, 0)
-    assert HostTools([add]).refusal("add", 0, 0) == ""
-
-
-def test_calls_over_the_budget_and_too_many_at_once_are_refused() -> None:
-    most = ToolPolicy(frozenset()).max_calls
-    tools = HostTools([add])
-    assert tools.refusal("add", most - 1, MAX_RUNNING - 1) == ""
-    assert "used up" in tools.refusal("add", most, 0)
-    assert "run already" in tools.refusal("add", 0, MAX_RUNNING)
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_hanging_tool_can_be_cancelled_and_its_late_end_is_nobodys(is_async: bool) -> None:
-    started, release, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def hangs() -> str:
-        started.set()
-        release.wait(DEADLINE)
-        ended.set()
-        return "late"
-
-    async def hangs_later() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    async def main() -> list[Any]:
-        problems: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
-        tool: Callable[..., Any] = hangs_later if is_async else hangs
-        tools = HostTools([tool])
-        call = asyncio.create_task(tools.run(ToolCall(1, tool.__name__, (), {}), 1))
-        async with asyncio.timeout(DEADLINE):
-            await asyncio.to_thread(started.wait, DEADLINE)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            release.set()
-            await asyncio.to_thread(ended.wait, 0 if is_async else DEADLINE)
-            await asyncio.sleep(0)
-        return problems
-
-    assert asyncio.run(main()) == []
+    assert "can travel" in failure(run(gives))[1]
 
 
 def test_many_calls_run_at_the_same_time() -> None:
@@ -386,9 +228,393 @@ def test_many_calls_run_at_the_same_time() -> None:
         together.wait(DEADLINE)
         return True
 
-    async def main() -> list[Any]:
-        tools = HostTools([meet])
-        async with asyncio.timeout(DEADLINE):
-            return await asyncio.gather(*(tools.run(ToolCall(i, "meet", (), {}), 1) for i in range(5)))
+    async def case() -> list[Ending]:
+        calls = Calls([meet])
+        for _ in range(5):
+            await calls.begin("meet")
+        return [outcome.ending for outcome in await calls.settled()]
 
-    assert all(value(result) for result in asyncio.run(main()))
+    assert in_loop(case()) == [Ending.OK] * 5
+
+
+# ------------------------------------------------------------------------------------------------- what is not made
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((1, 2, 3), {}), ((1,), {"c": 2}), ((1,), {"a": 2})])
+def test_wrong_arguments_are_a_type_error_and_the_tool_is_not_called(args: Any, kwargs: Any) -> None:
+    called = []
+
+    def spy(a: int, b: int = 2) -> None:
+        called.append(a)
+
+    got, outcome = run(spy, *args, **kwargs)
+    assert got.startswith("TypeError: ")
+    assert (outcome.ending, outcome.refused_by, called) == (Ending.REFUSED, "arguments", [])
+
+
+@pytest.mark.parametrize("name", ["other", "Add", "add ", "__class__", "_private", "ａdd", "add\u200b", ""])
+def test_a_tool_that_is_not_granted_is_refused(name: str) -> None:
+    async def case() -> tuple[Any, ToolOutcome]:
+        calls = Calls([add])
+        return await calls.call(name, 1), calls.calls.ledger.ended[0]
+
+    got, outcome = in_loop(case())
+    assert got.startswith("PermissionError: ")
+    assert "is not granted to this sandbox; granted: add" in got
+    assert (outcome.ending, outcome.refused_by, outcome.name) == (Ending.REFUSED, "not_granted", name)
+
+
+def test_of_a_refused_call_not_even_the_arguments_are_looked_at() -> None:
+    async def case() -> pb.ToolResult:
+        calls = Calls([add])
+        await calls.calls.begin(pb.ToolCall(id=EXECUTION, call=1, name=b"other", arguments=b"\xff no arguments"))
+        return calls.answers[1]
+
+    assert "not granted" in in_loop(case()).failure.message
+
+
+def test_calls_over_the_budget_are_refused_and_the_tool_is_not_called() -> None:
+    called = []
+
+    def spy() -> None:
+        called.append(1)
+
+    async def case() -> list[Any]:
+        calls = Calls([spy], Config(limits=Limits(tool_calls=3)))
+        return [await calls.call("spy") for _ in range(5)]
+
+    refused = "PermissionError: this execution has used up its 3 tool calls"
+    assert in_loop(case()) == [None, None, None, refused, refused]
+    assert len(called) == 3
+
+
+def test_arguments_over_the_budget_of_bytes_are_refused_and_the_tool_is_not_called() -> None:
+    called = []
+
+    def take(data: bytes) -> None:
+        called.append(len(data))
+
+    async def case() -> tuple[list[Any], tuple[ToolOutcome, ...]]:
+        calls = Calls([take], Config(limits=Limits(tool_bytes="10k")))
+        got = [await calls.call("take", bytes(size)) for size in (4000, 4000, 4000, 10)]
+        return got, calls.calls.ledger.ended
+
+    got, ledger = in_loop(case())
+    assert (got[0], got[1], got[3], called) == (None, None, None, [4000, 4000, 10])
+    assert "do not fit into the" in got[2]
+    assert (ledger[2].ending, ledger[2].refused_by) == (Ending.REFUSED, "max_bytes")
+
+
+def test_a_result_over_the_budget_of_bytes_is_not_sent_and_said_to_have_been_made() -> None:
+    def give(size: int) -> bytes:
+        return bytes(size)
+
+    async def case() -> tuple[list[Any], tuple[ToolOutcome, ...]]:
+        calls = Calls([give], Config(limits=Limits(tool_bytes="10k")))
+        got = [await calls.call("give", size) for size in (6000, 6000, 10)]
+        return got, calls.calls.ledger.ended
+
+    got, ledger = in_loop(case())
+    assert got[1].startswith("PermissionError: give() has ended, but its result cannot be sent: ")
+    assert (len(got[0]), len(got[2])) == (6000, 10)
+    assert [(o.ending, o.refused_by) for o in ledger] == [
+        (Ending.OK, ""),
+        (Ending.FAILED, "max_bytes"),
+        (Ending.OK, ""),
+    ]
+
+
+def test_too_many_at_once_are_refused_until_some_have_ended(release: threading.Event) -> None:
+    def hangs() -> int:
+        release.wait(DEADLINE)
+        return 1
+
+    async def case() -> tuple[str, Any]:
+        calls = Calls([hangs])
+        for _ in range(MAX_RUNNING):
+            await calls.begin("hangs")
+        one_more = await calls.begin("hangs")
+        release.set()
+        await calls.settled()
+        return calls.answers[one_more].failure.message, await calls.call("hangs")
+
+    told, then = in_loop(case())
+    assert told == f"{MAX_RUNNING} tool calls of this sandbox run already; wait for some to end"
+    assert then == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_was_given_up_and_still_runs_counts_in_every_execution_of_the_sandbox(
+    release: threading.Event, is_async: bool
+) -> None:
+    hangs = hanging(release, is_async)
+
+    async def case() -> tuple[str, Any]:
+        foreign = Foreign()
+        first = Calls([hangs], foreign=foreign)
+        for _ in range(MAX_RUNNING):
+            await first.begin(hangs.__name__)
+        await asyncio.sleep(0)
+        await first.calls.end()
+        for _ in range(5):  # turns of the loop, in which all that hears it has been cancelled
+            await asyncio.sleep(0)
+        assert foreign.left == MAX_RUNNING
+        second = Calls([add], foreign=foreign)
+        refused = await second.call("add", 1)
+        release.set()
+        await until(lambda: not foreign.left)
+        return refused, await second.call("add", 1)
+
+    refused, then = in_loop(case())
+    assert "run already" in refused
+    assert then == 3
+
+
+def test_what_was_given_up_counts_for_what_it_holds(release: threading.Event) -> None:
+    many = [0] * (PARTS_OF_A_CALL * 8)
+
+    started = []
+
+    def hangs(values: list[int]) -> None:
+        started.append(len(values))
+        release.wait(DEADLINE)
+
+    async def case() -> tuple[int, str]:
+        foreign = Foreign()
+        first = Calls([hangs], foreign=foreign)
+        for _ in range(8):
+            await first.begin("hangs", many)
+        await until(lambda: len(started) == 8)
+        await first.calls.end()
+        await until(lambda: foreign.left == 8 * 9)
+        refused = await Calls([add], foreign=foreign).call("add", 1)
+        held = foreign.left
+        release.set()
+        await until(lambda: not foreign.left)
+        return held, refused
+
+    held, refused = in_loop(case())
+    assert held == 8 * 9
+    assert "run already" in refused
+
+
+def test_when_nothing_can_be_recorded_all_calls_are_given_up_all_the_same(release: threading.Event) -> None:
+    hangs = hanging(release, is_async=True)
+
+    async def case() -> tuple[Ending, ...]:
+        calls = Calls([hangs])
+        for _ in range(3):
+            await calls.begin(hangs.__name__)
+        await until(lambda: len(calls.recorded) == 3)
+        calls.fails_to_record = ToolEnded
+        with pytest.raises(AuditError):
+            await calls.calls.end()
+        assert not calls.calls.ledger.open
+        release.set()
+        return tuple(call.ending for call in calls.calls.ledger.ended)
+
+    assert in_loop(case()) == (Ending.CANCELLED,) * 3
+
+
+def test_what_a_check_of_the_tools_own_raises_is_told_as_the_tool_allows() -> None:
+    class Secretive(Tool):
+        name, description, inputs, output_type = "secretive", "Is so.", {}, "null"
+        expose_errors = False
+
+        def forward(self) -> None: ...
+
+        def check_arguments(self, *args: Any, **kwargs: Any) -> Any:
+            raise ValueError("secret")
+
+    async def case() -> Any:
+        return await Calls([Secretive()], approve=lambda request: True).call("secretive")
+
+    told = in_loop(case())
+    assert "secret" not in told.replace("secretive", "")
+    assert "ToolError" in told
+
+
+def test_failures_are_charged_as_results_are() -> None:
+    def fails(a: int) -> None:
+        raise ValueError("x" * 1000)
+
+    async def case() -> list[Any]:
+        calls = Calls([fails], Config(limits=Limits(tool_bytes="3k")))
+        return [await calls.call("fails", 1) for _ in range(5)]
+
+    *told, last = in_loop(case())
+    assert "PermissionError" in last
+    assert "ValueError" in told[0]
+
+
+# ----------------------------------------------------------------------------------------------- timeouts, the end
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_tool_that_takes_too_long_is_a_timeout_of_unknown_effect(release: threading.Event, is_async: bool) -> None:
+    ended = threading.Event()
+    hangs = hanging(release, is_async, ended)
+    name = hangs.__name__
+
+    async def case() -> tuple[Any, ToolOutcome, int]:
+        calls = Calls([hangs, add], Config(tool_timeout=0.02))
+        got = await calls.call(name)
+        (outcome,) = calls.calls.ledger.ended
+        release.set()
+        await asyncio.to_thread(ended.wait, DEADLINE)
+        assert await calls.call("add", 1) == 3, "the execution goes on"
+        return got, outcome, len(calls.answers)
+
+    got, outcome, answers = in_loop(case())
+    assert got == (
+        f"TimeoutError: {name}() had not ended after 0.02 s. Whether it took effect is not known: find out before you "
+        "call it again"
+    )
+    assert (outcome.ending, outcome.effect_unknown) == (Ending.TIMED_OUT, True)
+    assert answers == 2, "its late result was not sent"
+
+
+def test_a_tools_own_timeout_is_the_one_that_counts(release: threading.Event) -> None:
+    @tool(timeout=0.02)
+    def hangs() -> None:
+        """Hangs."""
+        release.wait(DEADLINE)
+
+    async def case() -> Any:
+        return await Calls([hangs], Config(tool_timeout=100)).call("hangs")
+
+    assert in_loop(case()).startswith("TimeoutError: hangs() had not ended after 0.02 s.")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_runs_when_the_execution_ends_is_cancelled_and_its_late_end_is_nobodys(
+    release: threading.Event, is_async: bool
+) -> None:
+    ended = threading.Event()
+    hangs = hanging(release, is_async, ended)
+
+    async def case() -> tuple[list[ToolOutcome], tuple[ToolOutcome, ...], Calls, list[Any]]:
+        problems: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        calls = Calls([hangs])
+        await calls.begin(hangs.__name__)
+        await until(lambda: calls.recorded)
+        told = await calls.calls.end()
+        release.set()
+        await asyncio.to_thread(ended.wait, DEADLINE)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return told, calls.calls.ledger.ended, calls, problems
+
+    told, ledger, calls, problems = in_loop(case())
+    (outcome,) = told
+    assert tuple(told) == ledger
+    assert (outcome.ending, outcome.effect_unknown) == (Ending.CANCELLED, True)
+    assert outcome.error == "Cancelled: the execution ended before it did; whether it took effect is not known"
+    assert (calls.answers, problems) == ({}, [])
+
+
+def test_an_async_tool_hears_that_its_execution_has_ended() -> None:
+    heard = []
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heard.append(True)
+
+    async def case() -> None:
+        calls = Calls([waits])
+        await calls.begin("waits")
+        await until(lambda: calls.recorded)
+        await calls.calls.end()
+        await until(lambda: heard)
+
+    in_loop(case())
+
+
+def test_a_call_that_was_never_made_when_the_execution_ended_has_had_no_effect() -> None:
+    called = []
+
+    async def spy() -> None:
+        called.append(1)
+
+    async def case() -> list[ToolOutcome]:
+        calls = Calls([spy])
+        await calls.begin("spy")  # and before its task has had a turn:
+        return await calls.calls.end()
+
+    (outcome,) = in_loop(case())
+    assert (outcome.ending, outcome.refused_by, outcome.effect_unknown) == (Ending.REFUSED, "execution_ended", False)
+    assert called == []
+
+
+def test_an_outcome_that_nobody_has_taken_yet_is_given_at_the_end() -> None:
+    async def case() -> list[ToolOutcome]:
+        calls = Calls([later])
+        await calls.begin("later", 1)
+        await asyncio.wait(calls.calls.running)
+        return await calls.calls.end()
+
+    assert [outcome.ending for outcome in in_loop(case())] == [Ending.OK]
+
+
+# ----------------------------------------------------------------------------------------- the ledger, and records
+
+
+def test_the_ledger_tells_of_each_call_its_name_arguments_and_sizes() -> None:
+    async def case() -> tuple[ToolOutcome, ...]:
+        calls = Calls([add, later])
+        await calls.call("add", 1, b=5)
+        await calls.call("later", 1)
+        return calls.calls.ledger.ended
+
+    first, second = in_loop(case())
+    arguments = encode_arguments((1,), {"b": 5})
+    assert (first.id, first.name, second.id, second.name) == (1, "add", 2, "later")
+    assert (first.arguments_sha256, first.arguments_bytes) == (sha256(arguments).hexdigest(), len(arguments))
+    assert first.result_bytes > 0
+    assert first.seconds >= 0
+    assert first.arguments_sha256 != second.arguments_sha256
+
+
+def test_what_is_recorded_is_each_call_before_it_is_made_and_each_end() -> None:
+    seen: list[int] = []
+
+    async def case() -> Calls:
+        async def watched(a: int) -> None:
+            seen.append(len(calls.recorded))
+
+        calls = Calls([watched])
+        await calls.call("watched", 1)
+        await calls.call("watched")
+        await calls.call("other")
+        return calls
+
+    recorded = in_loop(case()).recorded
+    assert [type(happening) for happening in recorded] == [ToolBegun, ToolEnded, ToolEnded, ToolEnded]
+    assert seen == [1], "the first record was there when the tool was called"
+    assert [(e.ending, e.refused_by) for e in recorded if isinstance(e, ToolEnded)] == [
+        ("ok", ""),
+        ("refused", "arguments"),
+        ("refused", "not_granted"),
+    ]
+
+
+def test_a_flood_of_refused_calls_is_answered_and_not_written_down_for_ever() -> None:
+    most = MAX_REFUSED + 500
+
+    async def case() -> Calls:
+        calls = Calls([add])
+        for number in range(1, most + 1):
+            await calls.calls.begin(pb.ToolCall(id=EXECUTION, call=number, name=b"other"))
+        await calls.calls.begin(
+            pb.ToolCall(id=EXECUTION, call=most + 1, name=b"add", arguments=encode_arguments((1,), {}))
+        )
+        await calls.settled()
+        return calls
+
+    calls = in_loop(case())
+    assert len(calls.answers) == most + 1
+    assert len(calls.calls.ledger.ended) == MAX_REFUSED + 1, "a call that is made is always written down"
+    assert len([e for e in calls.recorded if isinstance(e, ToolEnded)]) == MAX_REFUSED + 1

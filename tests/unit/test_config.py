@@ -79,8 +79,8 @@ def test_the_file_of_the_working_directory_is_read_if_it_is_there(
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Config) if f.name != "limits"])
 def test_every_setting_can_come_from_the_environment(field: str) -> None:
-    value = "100" if isinstance(getattr(Config(), field), float) else "some text"
-    value = "50" if field == "grace" else value
+    value = "100" if isinstance(getattr(Config(), field), int | float) else "some text"
+    value = {"grace": "50", "min_isolation_level": "2", "landlock": "off"}.get(field, value)
     assert getattr(Config.load(None, {f"CELLBLOCK_{field.upper()}": value}), field) == type(getattr(Config(), field))(
         value
     )
@@ -111,6 +111,10 @@ def test_every_limit_can_come_from_the_environment(field: str) -> None:
         ("timeout = 0", "timeout is 0; it must be between 0.01 and 86400"),
         ("lease = 1", "lease is 1"),
         ("grace = -1", "grace is -1"),
+        ("min_isolation_level = 0", "min_isolation_level is 0; it must be between 1 and 3"),
+        ("min_isolation_level = 4", "min_isolation_level is 4"),
+        ("min_isolation_level = 1.5", "min_isolation_level must be a number, whole"),
+        ("runtime = true", "runtime must be text"),
         ("model = []", "model must be text"),
         ("model = true", "model must be text"),
         ("[limits]\nmemory = '1m'", r"limits\.memory is"),

@@ -105,12 +105,11 @@ def test_every_type_there_is_has_its_bounds_in_one_table() -> None:
     [
         (frames.FORK, 5, 5),
         (frames.WAKE, 4, 4),
-        (frames.MEASURE, 0, 0),
         (frames.INTERRUPT, 8, 8),
         (frames.READY, 0, 0),
         (frames.FORKED, 9, 9),
         (frames.WOKEN, 1, 1 + frames.MAX_REASON),
-        (frames.MEASURED, 8, 8),
+        (frames.BORN, 0, 0),
         (frames.SIGNAL, 5, 5),
         (frames.SWEEP, 0, frames.MAX_SWEEP),
         (frames.REMOVE, 4, 4),

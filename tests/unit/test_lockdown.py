@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from executor_image.launcher import __main__ as launcher
 from orchestrator.config import Limits
+from orchestrator.sandbox import seccomp
 from orchestrator.sandbox.lockdown import (
     BRANCHES_FACTOR,
     FILES,
@@ -28,6 +29,7 @@ from orchestrator.sandbox.lockdown import (
     create_body,
     owner_is_alive,
 )
+from tests.unit.apart import wait_until, where_processes_are_hidden
 
 SESSION = Session(
     id="s1",
@@ -39,12 +41,15 @@ SESSION = Session(
     created=1000.9,
     lease=60.0,
     lifetime=86400.0,
+    packages=("json", "numpy"),
+    landlock=True,
 )
 GOLDEN: dict[str, Any] = {
     "Image": "sha256:abc",
     "Cmd": [
         *("--supervisor-uid=1000", "--runner-uid=200007", "--memory=536870912", "--disk=67108864"),
         *("--pids=128", "--states=64", "--nofile=256", "--lease=60.0", "--lifetime=86400.0"),
+        *("--packages=json,numpy", "--landlock=1"),
     ],
     "User": "0:0",
     "Hostname": "sandbox",
@@ -59,8 +64,8 @@ GOLDEN: dict[str, Any] = {
     "Labels": {
         "cellblock.owner": "12:345:boot",
         "cellblock.session": "s1",
-        "cellblock.created": "1000",
-        "cellblock.deadline": "87400",
+        "cellblock.created-monotonic": "1000",
+        "cellblock.deadline-monotonic": "87400",
     },
     "HostConfig": {
         "NetworkMode": "none",
@@ -71,7 +76,7 @@ GOLDEN: dict[str, Any] = {
         "Privileged": False,
         "CapDrop": ["ALL"],
         "CapAdd": ["SETUID", "SETGID", "SETPCAP"],
-        "SecurityOpt": ["no-new-privileges:true"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={json.dumps(seccomp.profile())}"],
         "Devices": [],
         "ReadonlyRootfs": True,
         "Tmpfs": {
@@ -97,7 +102,7 @@ GOLDEN: dict[str, Any] = {
         "PidsLimit": 128,
         "OomScoreAdj": 100,
         "Ulimits": [
-            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "core", "Soft": 1, "Hard": 1},
             {"Name": "nofile", "Soft": 512, "Hard": 512},
             {"Name": "memlock", "Soft": 0, "Hard": 0},
             {"Name": "msgqueue", "Soft": 0, "Hard": 0},
@@ -120,6 +125,8 @@ sessions = st.builds(
     created=st.floats(0, 1e10),
     lease=st.floats(5, 3600),
     lifetime=st.floats(60, 1e6),
+    packages=st.just(("json", "numpy")),
+    landlock=st.booleans(),
 )
 limits = st.builds(
     Limits,
@@ -285,6 +292,52 @@ def test_a_child_is_alive_until_it_has_ended() -> None:
         child.stdin.close()
     assert not owner_is_alive(str(owner))
     assert Owner.of(child.pid) != owner
+
+
+def test_a_zombie_is_not_alive_although_nobody_has_asked_how_it_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = str(Owner.of(child.pid))
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert os.path.exists(f"/proc/{child.pid}")
+    assert not owner_is_alive(owner)
+    child.communicate(timeout=10)
+
+
+FIRST_THREAD_ENDS = """
+import ctypes, threading
+threading.Thread(target=input).start()
+print(flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_of_which_only_the_first_thread_has_ended_is_alive() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", FIRST_THREAD_ENDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout
+    child.stdout.readline()
+    stat = Path(f"/proc/{child.pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("Z"), "it looks like a zombie")
+    assert owner_is_alive(str(Owner.of(child.pid)))
+    child.kill()
+    child.communicate(timeout=10)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to mount a /proc that hides")
+def test_one_that_proc_does_not_show_may_be_alive() -> None:
+    mine = Owner.me()
+    me, ended = str(mine), str(dataclasses.replace(mine, pid=(1 << 22) - 1))  # above the pids of small machines
+
+    @where_processes_are_hidden
+    def look() -> None:
+        assert not os.path.exists(f"/proc/{mine.pid}")
+        assert owner_is_alive(me)
+        assert not owner_is_alive(ended)
+        assert not owner_is_alive(str(dataclasses.replace(mine, boot="11111111-2222-3333-4444-555555555555")))
+
+    look()
 
 
 def test_a_process_with_a_confusing_name_is_told_apart_too(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor_image import frames
-from executor_image.frames import MEASURE, MEASURED, READY, STDERR, STDOUT, U64, pack
+from executor_image.frames import READY, STDERR, STDOUT, U32, WAKE, WOKEN, pack
 from executor_image.supervisor import peer as module
 from executor_image.supervisor.peer import PeerGone
 from tests.unit.apart import wait_until
@@ -124,7 +124,7 @@ def test_frames_arrive_whole_wherever_they_were_cut(sent: list[tuple[int, bytes]
 def test_a_violation_is_told_as_the_end_and_only_once(illegal: bytes) -> None:
     async def main() -> None:
         with pair() as it:
-            asked = it.peer.expect(MEASURED)
+            asked = it.peer.expect(WOKEN)
             it.process.sendall(pack(STDOUT, b"before") + illegal + pack(STDOUT, b"after"))
             told = await it.until_told(2)
             assert told[0] == (STDOUT, b"before")
@@ -205,12 +205,12 @@ def test_who_listens_may_change_and_hears_what_comes_from_then_on() -> None:
 def test_an_answer_goes_to_who_asked_and_the_rest_to_who_listens() -> None:
     async def main() -> None:
         with pair() as it:
-            asked = asyncio.ensure_future(it.peer.ask(MEASURE, b"", MEASURED))
+            asked = asyncio.ensure_future(it.peer.ask(WAKE, U32.pack(0), WOKEN))
             await settled()
-            assert it.process.recv(100) == pack(MEASURE)
-            it.process.sendall(pack(STDOUT, b"1") + pack(MEASURED, U64.pack(7)) + pack(MEASURED, U64.pack(8)))
-            assert await asked == U64.pack(7)
-            assert await it.until_told(2) == [(STDOUT, b"1"), (MEASURED, U64.pack(8))]
+            assert it.process.recv(100) == pack(WAKE, U32.pack(0))
+            it.process.sendall(pack(STDOUT, b"1") + pack(WOKEN, b"\x07") + pack(WOKEN, b"\x08"))
+            assert await asked == b"\x07"
+            assert await it.until_told(2) == [(STDOUT, b"1"), (WOKEN, b"\x08")]
 
     in_loop(main)
 
@@ -218,15 +218,15 @@ def test_an_answer_goes_to_who_asked_and_the_rest_to_who_listens() -> None:
 def test_an_answer_that_nobody_waits_for_any_more_is_told_to_nobody() -> None:
     async def main() -> None:
         with pair() as it:
-            asked = asyncio.ensure_future(it.peer.ask(MEASURE, b"", MEASURED))
+            asked = asyncio.ensure_future(it.peer.ask(WAKE, U32.pack(0), WOKEN))
             await settled()
             asked.cancel()
-            it.process.sendall(pack(MEASURED, U64.pack(1)) + pack(STDOUT, b"1"))
+            it.process.sendall(pack(WOKEN, b"\x01") + pack(STDOUT, b"1"))
             assert await it.until_told(1) == [(STDOUT, b"1")]
-            again = asyncio.ensure_future(it.peer.ask(MEASURE, b"", MEASURED))
+            again = asyncio.ensure_future(it.peer.ask(WAKE, U32.pack(0), WOKEN))
             await settled()
-            it.process.sendall(pack(MEASURED, U64.pack(2)))
-            assert await again == U64.pack(2)
+            it.process.sendall(pack(WOKEN, b"\x02"))
+            assert await again == b"\x02"
 
     in_loop(main)
 
@@ -237,7 +237,7 @@ def test_who_asks_is_told_when_there_will_be_no_answer(how: str) -> None:
         with pair() as it:
             if how == "is closed before":
                 it.peer.close()
-            asked = asyncio.ensure_future(it.peer.ask(MEASURE, b"", MEASURED))
+            asked = asyncio.ensure_future(it.peer.ask(WAKE, U32.pack(0), WOKEN))
             await settled()
             if how == "closes its channel":
                 it.process.close()
@@ -255,7 +255,7 @@ def test_asking_one_that_has_broken_the_rules_is_refused_and_does_not_wait() -> 
             it.process.sendall(pack(0))
             await it.until_told(1)
             with pytest.raises(PeerGone):
-                await asyncio.wait_for(it.peer.ask(MEASURE, b"", MEASURED), 1)
+                await asyncio.wait_for(it.peer.ask(WAKE, U32.pack(0), WOKEN), 1)
 
     in_loop(main)
 

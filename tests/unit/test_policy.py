@@ -7,9 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigError
-from orchestrator.policy import ALLOWED, DEFAULT_AUTHORIZED_IMPORTS, MAX_IMPORT_RULES, ToolPolicy, import_rules
+from orchestrator.policy import (
+    ALLOWED,
+    DEFAULT_AUTHORIZED_IMPORTS,
+    MAX_IMPORT_RULES,
+    MAX_RUNNING,
+    Spent,
+    ToolCallRequest,
+    ToolPolicy,
+    import_rules,
+)
 
-POLICY = ToolPolicy(frozenset({"search", "größe"}), max_calls=3)
+POLICY = ToolPolicy(frozenset({"search", "größe"}), max_calls=3, max_bytes=100)
 
 
 def test_without_more_the_default_list_is_the_list() -> None:
@@ -50,16 +59,44 @@ def test_there_is_a_largest_number_of_rules() -> None:
 
 
 def test_a_granted_tool_is_allowed_until_its_calls_are_used_up() -> None:
-    assert [POLICY.review("search", before).allowed for before in range(5)] == [True, True, True, False, False]
-    assert POLICY.review("search", 0) is ALLOWED
-    assert "used up its 3 tool calls" in POLICY.review("search", 3).reason
+    verdicts = [POLICY.review("search", 0, Spent(calls=before)) for before in range(5)]
+    assert [verdict.allowed for verdict in verdicts] == [True, True, True, False, False]
+    assert verdicts[0] is ALLOWED
+    assert "used up its 3 tool calls" in verdicts[3].reason
+    assert verdicts[3].rule == "max_calls"
+
+
+def test_what_passes_between_code_and_tools_is_allowed_until_the_bytes_are_used_up() -> None:
+    assert POLICY.review("search", 40, Spent(bytes=60)) is ALLOWED
+    verdict = POLICY.review("search", 41, Spent(bytes=60))
+    assert (verdict.allowed, verdict.rule) == (False, "max_bytes")
+    assert (
+        verdict.reason
+        == "search(): 41 bytes do not fit into the 40 that are left to this execution's tool calls, of 100"
+    )
+    assert "0 that are left" in POLICY.review_bytes("it", 1, Spent(bytes=500)).reason
+
+
+def test_only_so_many_calls_run_at_once() -> None:
+    assert POLICY.review("search", 0, Spent(running=MAX_RUNNING - 1)) is ALLOWED
+    assert POLICY.review("search", 0, Spent(running=MAX_RUNNING)).rule == "max_running"
+
+
+def test_what_an_approver_is_shown_cannot_be_changed() -> None:
+    given = {"a": 1}
+    request = ToolCallRequest("search", given, 1)
+    given["a"] = 2
+    assert request.arguments == {"a": 1}
+    with pytest.raises(TypeError):
+        request.arguments["a"] = 2  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     "name", ["", "Search", "search ", "search\0", "sеarch", "search_", "__class__", "gro\u0308ße", "gr\u00f6sse"]
 )
 def test_a_name_that_is_not_exactly_granted_is_denied(name: str) -> None:
-    verdict = POLICY.review(name, 0)
+    verdict = POLICY.review(name, 0, Spent())
+    assert verdict.rule == "not_granted"
     assert not verdict.allowed
     assert "not granted" in verdict.reason
 
@@ -67,11 +104,11 @@ def test_a_name_that_is_not_exactly_granted_is_denied(name: str) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=500), st.integers(0, 10))
 def test_every_other_name_is_denied_in_few_words(name: str, before: int) -> None:
-    verdict = POLICY.review(name, before)
+    verdict = POLICY.review(name, 0, Spent(before))
     assert verdict.allowed == (name in POLICY.granted and before < 3)
     assert len(verdict.reason) < 1200
 
 
 def test_the_reason_says_what_is_granted() -> None:
-    assert POLICY.review("x", 0).reason.endswith("granted: größe, search")
-    assert ToolPolicy(frozenset()).review("x", 0).reason.endswith("granted: none")
+    assert POLICY.review("x", 0, Spent()).reason.endswith("granted: größe, search")
+    assert ToolPolicy(frozenset()).review("x", 0, Spent()).reason.endswith("granted: none")

@@ -21,7 +21,18 @@ from executor_image.supervisor import execution as supervisor_execution
 from executor_image.supervisor import session as supervisor_session
 from executor_image.supervisor import states as supervisor_states
 from orchestrator import config, events, policy
-from orchestrator.sandbox import calls, channel, execution, files, isolation, lockdown, session, state, values
+from orchestrator.sandbox import (
+    channel,
+    execution,
+    files,
+    grants,
+    invocation,
+    isolation,
+    lockdown,
+    session,
+    state,
+    values,
+)
 
 MESSAGE_OVERHEAD = 4 << 10  # tags, lengths, numbers, a reason
 
@@ -68,8 +79,8 @@ def test_a_proof_is_of_its_token_its_label_and_each_nonce() -> None:
         (values.MAX_INT_BYTES, runner_values.MAX_INT_BYTES),
         (values.MAX_DECIMAL_CHARS, runner_values.MAX_DECIMAL_CHARS),
         (set(values._ITEM_SIZES), set(runner_values.DTYPES)),
-        (calls.MAX_DOC, 64 << 10),
-        (calls.MAX_MESSAGE, 8 << 10),
+        (grants.MAX_DOC, 64 << 10),
+        (invocation.MAX_MESSAGE, 8 << 10),
     ],
 )
 def test_what_both_sides_repeat_agrees(host: object, container: object) -> None:
@@ -80,6 +91,10 @@ def test_workspaces_are_places_that_may_be_written_and_everybody_means_the_same(
     assert {workspace.WORKSPACE, workspace.BRANCHES} <= isolation.WRITABLE_TMPFS
     assert launcher.WORKSPACE == launcher.RUNNER_ENV["HOME"] == workspace.WORKSPACE
     assert warden.BRANCHES == workspace.BRANCHES
+
+
+def test_the_paths_that_the_executor_is_told_are_few_enough() -> None:
+    assert max(len(lockdown.MASKED_PATHS), len(lockdown.READONLY_PATHS)) <= 200  # as executor.proto has it
 
 
 def test_the_host_waits_for_a_state_request_longer_than_the_executor_does() -> None:
@@ -103,7 +118,8 @@ def test_every_checkpoint_that_is_kept_can_be_listed() -> None:
         current=True,
     )
     reply = pb.StateReply(checkpoints=[info] * session.MAX_CHECKPOINTS, files_reason=bytes(session.MAX_REASON))
-    assert reply.ByteSize() + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
+    reply.error = "€" * session.MAX_ERROR
+    assert reply.ByteSize() + session.ENVELOPE <= session.MAX_SIZES["state_reply"] < channel.MAX_MESSAGE
 
 
 def test_the_host_has_a_word_for_every_status_state_and_stream_of_the_wire() -> None:
@@ -113,9 +129,9 @@ def test_the_host_has_a_word_for_every_status_state_and_stream_of_the_wire() -> 
     assert set(execution._STATUS) == said(pb.Finished.Status)
     assert set(execution._STATE) == said(pb.Finished.State)
     assert set(execution._STREAMS) == said(pb.Output.Stream) == set(executing._STREAM.values())
-    assert set(execution._STATUS.values()) == set(events.Status)
+    assert set(execution._STATUS.values()) == set(events.Status) - {events.Status.REFUSED}  # which is the host's own
     assert set(execution._STATE.values()) == set(events.State)
-    assert set(calls._KINDS.values()) == said(pb.Parameter.Kind)
+    assert set(grants._KINDS.values()) == said(pb.Parameter.Kind)
 
 
 def test_the_supervisor_has_a_status_for_every_outcome_of_a_runner() -> None:
@@ -134,16 +150,31 @@ def test_every_largest_message_of_an_executor_fits_through_grpc() -> None:
     assert [size for size in largest if size + MESSAGE_OVERHEAD > channel.MAX_MESSAGE] == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("output", outbox.MAX_MESSAGE_TEXT),
+        ("tool_call", frames.MAX_NAME + frames.MAX_VALUE),
+        ("finished", frames.MAX_OUTCOME + frames.MAX_REASON),
+        ("file_reply", frames.FROM_RUNNER[frames.FILE_REPLY][1]),
+        ("challenge", 2 * 32),
+        ("attached", 0),
+    ],
+)
+def test_every_largest_message_of_an_executor_is_within_the_size_of_its_kind(kind: str, content: int) -> None:
+    assert content + session.ENVELOPE // 2 <= session.MAX_SIZES[kind] <= channel.MAX_MESSAGE
+
+
 def test_every_largest_message_of_the_host_fits_through_grpc_and_into_its_frame() -> None:
     assert max(frames.MAX_CODE, values.MAX_BYTES, files.PIECE) + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
     assert frames.TO_RUNNER[frames.TOOL_RESULT][1] >= values.MAX_BYTES
     assert frames.TO_RUNNER[frames.FILE][1] >= 4096 + files.PIECE
-    assert 6 * calls.MAX_SPECS <= frames.MAX_SETUP  # JSON writes one byte as six at the most
+    assert 6 * grants.MAX_SPECS <= frames.MAX_SETUP  # JSON writes one byte as six at the most
 
 
 def test_the_largest_setup_fits_through_grpc() -> None:
     rules = policy.MAX_IMPORT_RULES * policy.MAX_RULE_LENGTH
-    assert calls.MAX_SPECS + rules + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
+    assert grants.MAX_SPECS + rules + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
 
 
 def test_a_piece_of_output_fits_into_one_message_and_the_smallest_cap_is_sane() -> None:

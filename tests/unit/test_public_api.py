@@ -12,10 +12,11 @@ import orchestrator
 
 EXPECTED = [
     *("ActionStep", "AgentMemory", "AsyncSandbox", "Best", "CellblockError", "ChatMessage", "Checkpoint"),
-    *("CodeAgent", "Config", "Execution", "ExecutionError", "Files", "FinalAnswerStep", "Finished", "Limits"),
+    *("CodeAgent", "Config", "Ending", "Execution", "ExecutionError", "ExecutionRequest", "Files", "FinalAnswerStep"),
+    *("Finished", "Limits"),
     *("MultiStepAgent", "NDArray", "Opaque", "OpenAIModel", "OpenAIServerModel", "Output", "Rollback"),
     *("RunResult", "Sandbox", "SandboxSettings", "ScriptedModel", "State", "Status", "SystemPromptStep"),
-    *("TaskStep", "Tool", "ToolCall", "ToolOutcome", "tool"),
+    *("TaskStep", "Tool", "ToolCall", "ToolCallRequest", "ToolOutcome", "Verdict", "tool"),
 ]
 HEAVY = ("docker", "grpc", "google.protobuf", "openai", "rich", "numpy", "executor_image", "asyncio")
 

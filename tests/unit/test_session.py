@@ -250,6 +250,17 @@ def test_why_files_were_kept_has_a_bound(phase: Phase, message: Callable[..., pb
     refused(in_phase(phase), message(files_reason=bytes(module.MAX_REASON + 1)), "illegal")
 
 
+@pytest.mark.parametrize("state", [pb.Finished.STATE_KEPT, pb.Finished.STATE_RESTORED])
+def test_a_state_that_nothing_holds_is_lost(state: int) -> None:
+    refused(in_phase(Phase.EXECUTING), finished(state=state, spent=True), "nothing that holds it")
+    assert in_phase(Phase.EXECUTING).receive(finished(state=pb.Finished.STATE_LOST, spent=True))
+
+
+def test_why_an_execution_ended_has_a_bound() -> None:
+    assert in_phase(Phase.EXECUTING).receive(finished(reason="x" * module.MAX_REASON))
+    refused(in_phase(Phase.EXECUTING), finished(reason="x" * (module.MAX_REASON + 1)), "illegal")
+
+
 def test_why_something_was_not_done_has_a_bound() -> None:
     assert in_phase(Phase.STATES).receive(state_reply(error="x" * module.MAX_ERROR))
     refused(in_phase(Phase.STATES), state_reply(error="x" * (module.MAX_ERROR + 1)), "illegal")

@@ -222,6 +222,23 @@ def ordinary_user() -> Iterator[None]:
         os.seteuid(0)
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"DOCKER_HOST": "tcp://127.0.0.1:noport"},
+        {"DOCKER_HOST": "tcp://127.0.0.1:1", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/nonexistent"},
+        {"DOCKER_HOST": "nonsense"},
+    ],
+)
+def test_settings_of_an_engine_that_cannot_be_are_an_engine_that_does_not_answer(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EngineUnavailable):
+        engine.connect()
+
+
 def test_an_engine_without_permission_is_not_called_missing(tmp_path: Path) -> None:
     path = tmp_path / "docker.sock"
     with listener(path):

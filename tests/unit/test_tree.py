@@ -5,7 +5,6 @@ Each test is process 1 of a pid namespace of its own, as the supervisor is; see 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 
@@ -220,30 +219,24 @@ def test_a_branch_begins_in_the_state_it_was_made_of_and_is_on_its_own(of: str) 
 # ---------------------------------------------------------------------------------------------------- other questions
 
 
-@with_grove
-async def test_what_a_checkpoint_holds_is_its_own_word_if_it_gives_one_in_time(it: Grove) -> None:
-    (one,) = await it.grow(1)
-    await it.run("measure, self.measure = self.measure, lambda: None")
-    silent = await it.checkpoint()
-    assert await it.tree.measure(one, 5) == 1001
-    stop(one.peer.pid)
-    assert await it.tree.measure(one, 5) == 1001
-    assert await it.tree.measure(silent, 0.05) == 0
-    assert await it.tree.measure(silent, 0.05) == 0
-    assert silent in it.tree.checkpoints
-    kill(one.peer.pid)
-    assert await it.tree.measure(one, 5) == 0
+MEGABYTES = 1 << 20
 
 
 @with_grove
-async def test_an_answer_that_comes_too_late_is_told_to_nobody_and_costs_nothing(it: Grove) -> None:
-    checkpoint = await it.checkpoint()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await checkpoint.peer.ask(frames.MEASURE, b"", frames.MEASURED)
-    await until(lambda: frames.MEASURED not in checkpoint.peer._asked)
-    assert checkpoint in it.tree.checkpoints
-    assert await it.tree.measure(checkpoint, 5) == 1000
+async def test_what_a_checkpoint_alone_holds_is_what_was_written_to_since(it: Grove) -> None:
+    await it.run("self.block = bytearray(b'1') * (40 << 20)")
+    whole = await it.checkpoint()
+    assert it.tree.held(whole) < 5 * MEGABYTES
+    await it.run("for page in range(0, 40 << 20, 4096): self.block[page] = 50")
+    assert 39 * MEGABYTES < it.tree.held(whole) < 50 * MEGABYTES
+    smaller = await it.checkpoint()
+    await it.run("self.other = bytearray(b'3') * (50 << 20)")  # which is nobody's loss
+    assert it.tree.held(smaller) < 5 * MEGABYTES
+    before = it.tree.held(whole)
+    await it.tree.promote(smaller)  # whose head is another process
+    assert it.tree.held(whole) == before
+    kill(whole.peer.pid)
+    assert it.tree.held(whole) == 0
 
 
 @pytest.mark.parametrize(

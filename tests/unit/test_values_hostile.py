@@ -253,6 +253,15 @@ def test_an_opaque_is_cut_to_its_bounds() -> None:
     assert (len(found.type_name), len(found.text)) == (200, 2048)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_no_argument_of_a_tool_is_opaque(inside: bool) -> None:
+    """Its repr would be the code's own words, in a question about the call."""
+    value = pb.Value(opaque=pb.Opaque(type_name=b"x", repr=b"'anna', 5)\npay('mallory', 5000"))
+    value = pb.Value(list=pb.ValueList(items=[value])) if inside else value
+    with pytest.raises(ProtocolViolation, match="opaque"):
+        decode_arguments(pb.Arguments(positional=pb.ValueList(items=[value])).SerializeToString())
+
+
 def big(value: int) -> pb.Value:
     return pb.Value(big_integer=value.to_bytes(value.bit_length() // 8 + 1, "little"))
 
@@ -279,7 +288,17 @@ def colliding_trees() -> pb.Value:
     return tree(12)
 
 
-@pytest.mark.parametrize("make", [colliding_ints, colliding_kinds_of_number, colliding_trees])
+def colliding_arrays() -> pb.Value:
+    """Empty ones, told apart by their last dimensions alone."""
+
+    def array(number: int) -> pb.Value:
+        last = [5 + (number >> 3 * place & 7) * COLLIDING for place in range(4)]
+        return pb.Value(ndarray=pb.NDArray(dtype=b"int8", shape=[0] * 28 + last))
+
+    return pb.Value(set=pb.ValueList(items=[array(number) for number in range(2000)]))
+
+
+@pytest.mark.parametrize("make", [colliding_ints, colliding_kinds_of_number, colliding_trees, colliding_arrays])
 def test_keys_chosen_to_collide_cannot_hold_up_the_host(make: Callable[[], pb.Value]) -> None:
     data = make().SerializeToString()
     started = time.process_time()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from executor_image import frames
 from executor_image.launcher import warden
 from executor_image.launcher.warden import Found
+from executor_image.supervisor import proc
 from tests.unit.apart import DEADLINE, apart, in_own_namespace, ordinary_folder, wait_until
 
 
@@ -257,6 +261,28 @@ def test_processes_that_fork_for_ever_are_swept_with_all_their_children() -> Non
 
 
 @in_own_namespace
+def test_a_process_whose_first_thread_has_ended_is_stopped_and_killed_like_others() -> None:
+    read, write = os.pipe()
+
+    def live_on() -> None:
+        threading.Thread(target=lambda: [os.write(write, b"x") for _ in iter(lambda: time.sleep(0.001), 0)]).start()
+        ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # exit(), of this thread alone
+
+    with serving() as (channel, _):
+        pid = child(live_on)
+        assert os.read(read, 1) == b"x"
+        wait_for(pid, "Z")
+        assert [process.stopped for process in warden.processes() if process.pid == pid] == [False]
+        assert pid in proc.alive_of(os.getuid())
+        assert sweep(channel, keep=[1, pid]) == (0, 0)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: Found(pid, os.getpid(), stopped=True) in warden.processes(), "its thread's stop")
+        assert sweep(channel, keep=[1]) == (1, 0)
+        assert pid not in {process.pid for process in warden.processes()}
+        assert pid not in proc.alive_of(os.getuid())
+
+
+@in_own_namespace
 def test_a_branch_that_forks_all_the_time_does_not_notice_a_sweep() -> None:
     read, write = os.pipe()
 
@@ -337,3 +363,12 @@ def test_a_link_in_the_place_of_a_branch_is_not_followed(branches: Path) -> None
     (branches / "1").symlink_to("2")
     warden.remove(1)
     assert (branches / "2/file").exists()
+
+
+@apart
+def test_a_process_cannot_choose_by_its_name_what_is_read_of_its_memory() -> None:
+    before = proc.memory(os.getpid())
+    assert ctypes.CDLL(None).prctl(15, b"VmHWM:99999999", 0, 0, 0) == 0  # PR_SET_NAME
+    resident, highest = proc.memory(os.getpid())
+    assert resident < before[0] * 2
+    assert highest < before[1] * 2

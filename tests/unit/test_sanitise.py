@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.agents import sanitise
+from orchestrator.sanitise import sanitise
 
 
 @pytest.mark.parametrize(
