@@ -4,11 +4,13 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 UV := .build/uv/bin/uv
 UV_VERSION := 0.13.9
+ATHERIS := atheris>=3,<4
+FUZZ_SECONDS ?= 60
 LOCK := $(UV) pip compile --quiet --upgrade --custom-compile-command "make lock"
 IMAGE_LOCK := $(LOCK) --generate-hashes --no-annotate --python-version 3.13 --python-platform linux
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up down demo test test-fast check proto image bench lock clean
+.PHONY: help venv up down demo test test-fast attacks fuzz check proto image bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +36,13 @@ test: up ## all tests, those that need containers included
 
 test-fast: $(STAMP) ## the tests that need no engine
 	$(PYTHON) -m pytest -m "not docker"
+
+attacks: up ## tries to break out of a sandbox in every way of the corpus, and tells what held it (part of `make test`)
+	$(PYTHON) -m pytest tests/attacks
+
+fuzz: $(STAMP) ## looks for input that breaks host or supervisor; FUZZ_SECONDS=60 for each of a dozen properties
+	@$(PYTHON) -c "import atheris" 2>/dev/null || $(PYTHON) -m pip install --quiet "$(ATHERIS)" || echo "without atheris"
+	@$(PYTHON) -m tests.hostile.fuzz $(FUZZ_SECONDS)
 
 check: $(STAMP) ## format, lint, types, directions of imports, drift of the generated stubs
 	$(PYTHON) -m ruff format --check .
