@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -137,15 +137,15 @@ def _create_and_start(config: Config, session: lockdown.Session, image_env: tupl
         client = engine(config)
         named = runtimes.chosen(session.runtime, client.info()) if session.runtime else None
         body = lockdown.create_body(session, config.limits)
-        created: str = client.create_container_from_config(body, name=session.container)["Id"]
         try:
+            created: str = client.create_container_from_config(body, name=session.container)["Id"]
             inspected = client.inspect_container(created)
             runtime = named or runtimes.require_like_runc(inspected["HostConfig"].get("Runtime", ""))
             require_as_asked(body, inspected, image_env)
             client.start(created)
         except BaseException:
             with suppress(EngineError):  # then gc does it; why it could not be started is what matters
-                remove_container(config, created)
+                remove_container(config, session.container)  # by name: the answer to its making may have been lost
             raise
         return created, runtime
 
@@ -165,7 +165,8 @@ def _remove_when_started(
         with suppress(EngineError):
             if remove_container(config, session.container):
                 return
-        with suppress(Exception):  # it has not been made yet, or cannot be started and has been removed
-            remove_container(config, starting.result()[0])
+        wait([starting])
+        with suppress(EngineError):  # it has been made since, and perhaps the engine's answer to that was lost
+            remove_container(config, session.container)
     finally:
         folder.remove()

@@ -17,9 +17,10 @@ from orchestrator.config import Config, Limits
 from orchestrator.errors import AuditError
 from orchestrator.events import Ending, ToolOutcome
 from orchestrator.policy import MAX_RUNNING
+from orchestrator.sandbox import ledger
 from orchestrator.sandbox.foreign import Foreign
 from orchestrator.sandbox.invocation import MAX_MESSAGE
-from orchestrator.sandbox.ledger import MAX_ERROR, MAX_REFUSED, PARTS_OF_A_CALL
+from orchestrator.sandbox.ledger import MAX_ERROR, MAX_REFUSED
 from orchestrator.tools import Tool, tool
 from tests.unit.tool_calls import DEADLINE, EXECUTION, Calls, in_loop, until
 
@@ -370,8 +371,9 @@ def test_what_was_given_up_and_still_runs_counts_in_every_execution_of_the_sandb
     assert then == 3
 
 
-def test_what_was_given_up_counts_for_what_it_holds(release: threading.Event) -> None:
-    many = [0] * (PARTS_OF_A_CALL * 8)
+def test_what_was_given_up_counts_for_what_it_holds(release: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "PARTS_OF_A_CALL", 100)
+    many = [0] * 800
 
     started = []
 
