@@ -111,18 +111,22 @@ def become_runner(stage: Stage, channel: int, stdout: int, stderr: int, report: 
     os.execve(RUNNER_PYTHON, RUNNER_ARGV, RUNNER_ENV)  # noqa: S606 (there is no shell here)
 
 
-def become_warden(stage: Stage, channel: int) -> None:
+def become_warden(stage: Stage, channel: int, report: int) -> None:
     """Makes this process the warden; returns only by raising. It keeps the launcher's memory: there is no secret yet.
 
+    ``report`` is told something once it has given up everything: until then it would be found with privileges.
     What it imports has been imported before: as uid R it cannot read this Python's files.
     """
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     for target, source in enumerate((null, null, null, channel)):
         os.dup2(source, target, inheritable=True)
-    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    os.dup2(report, 4, inheritable=False)
+    os.closerange(5, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     privileges.drop_everything(stage.runner_uid, stage.runner_uid)
     privileges.forbid_inspection()
+    os.write(4, b"\1")
+    os.close(4)
     warden.serve(socket.socket(fileno=3))
 
 
@@ -138,11 +142,11 @@ def forked(become: Callable[[], None]) -> int:
 
 
 def said_of(report: int) -> int:
-    """What the runner says when it is confined and about to begin. Without a word of it there is no start."""
+    """What a child says when it is confined and about to begin. Without a word of it there is no start."""
     with os.fdopen(report, "rb") as file:
         word = file.read(1)
     if not word:
-        raise SystemExit("the runner's process could not be confined")
+        raise SystemExit("a process could not be confined")
     return word[0]
 
 
@@ -161,11 +165,13 @@ def main() -> None:
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     confined, confines = os.pipe()
+    guarded, guards = os.pipe()
     runner = forked(
         lambda: become_runner(stage, high(theirs.fileno()), high(out_write), high(err_write), high(confines))
     )
     os.close(confines)
-    guard = forked(lambda: become_warden(stage, high(wardens.fileno())))
+    guard = forked(lambda: become_warden(stage, high(wardens.fileno()), high(guards)))
+    os.close(guards)
     for end in (theirs, wardens):
         end.close()
     os.close(out_write)
@@ -173,6 +179,7 @@ def main() -> None:
     privileges.drop_everything(stage.supervisor_uid, SUPERVISOR_GROUP)
     privileges.forbid_inspection()
     abi = said_of(confined)
+    said_of(guarded)
     from executor_image.supervisor.server import run  # only now: none of gRPC's code runs with privileges
     from executor_image.supervisor.staged import Staged
 

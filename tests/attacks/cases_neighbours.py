@@ -89,6 +89,7 @@ def _cases() -> list[Case]:
             endings=(OK,),
             control=two,
             check=neighbour_has_its_own_share,
+            may_spoil=True,  # on a busy machine it takes longer to end them all than it may
         ),
         case(
             "XSN-05b",
