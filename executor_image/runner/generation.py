@@ -68,9 +68,9 @@ class Generation:
         sys.stdout, sys.stderr = self._streams
         os.environ.update(setup["env"])
         for spec in setup["tools"]:
-            self._interpreter.namespace[spec["name"]] = make_function(spec, lambda: self._calls)
+            self._interpreter.functions[spec["name"]] = make_function(spec, lambda: self._calls)
         if setup["final_answer"]:
-            self._interpreter.namespace["final_answer"] = self._final_answer
+            self._interpreter.functions["final_answer"] = self._final_answer
 
     def _send(self, kind: int, data: bytes) -> None:
         if self._channel.orphaned:
@@ -194,10 +194,12 @@ class Generation:
         _reap()  # checkpoints that were let go: their numbers count as processes until then
         while signal.sigtimedwait(_STALE, 0):
             pass
-        nonce, self._number = frames.EXECUTE_HEAD.unpack_from(body)
+        nonce, self._number, size = frames.EXECUTE_HEAD.unpack_from(body)
+        start = frames.EXECUTE_HEAD.size
+        variables, code = body[start : start + size], body[start + size :]
         self._calls.nonce = nonce
         me = os.getpid()
-        outcome, data = self._interpreter.run(self._number, body[frames.EXECUTE_HEAD.size :], self._armed)
+        outcome, data = self._interpreter.run(self._number, code, self._armed, variables)
         if self._armed_now:  # a handler of the code's got in the way of that
             self._put_back()
         for stream in (*self._streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):

@@ -20,8 +20,10 @@ from typing import Any, NoReturn
 
 from executor_image import frames
 from executor_image.runner.imports import USER_FILE, Allowlist, Guard, ImportNotAllowed, check_source
+from executor_image.runner.media import png_in
+from executor_image.runner.portable import of_class, plain, safe_repr
 from executor_image.runner.protowire import chunk
-from executor_image.runner.values import encode_result, of_class, plain, safe_repr
+from executor_image.runner.values import decode_pairs, encode_result
 
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _CO_COROUTINE = 0x80  # of a code object with a top-level await; see the inspect module
@@ -47,21 +49,31 @@ class FinalAnswer(BaseException):
 
 
 class Interpreter:
-    """The user's namespace and the policy on what it may import."""
+    """The user's namespace and the policy on what it may import.
+
+    Attributes:
+        functions: the host's tools and ``final_answer``, by name. They are in the namespace at the beginning of each
+            action: code that has assigned to such a name would have lost it for good.
+    """
 
     def __init__(self, rules: list[str], on_import: Callable[[], None] = lambda: None) -> None:
         self._allowlist = Allowlist(rules)
         self._guard = Guard(self._allowlist, on_import)
         self._main = types.ModuleType("__main__")
         sys.modules["__main__"] = self._main
+        self.functions: dict[str, Any] = {}
 
     @property
     def namespace(self) -> dict[str, Any]:
         """The variables of user code."""
         return self._main.__dict__
 
-    def run(self, number: int, code: bytes, around: Callable[[Callable[[], object]], object]) -> tuple[int, bytes]:
+    def run(
+        self, number: int, code: bytes, around: Callable[[Callable[[], object]], object], variables: bytes = b""
+    ) -> tuple[int, bytes]:
         """Runs ``code``; gives one of OUTCOME_* and a serialised Outcome. ``around`` calls what is the user's.
+
+        ``variables`` is a serialised Pairs that is put into the namespace first.
 
         Whatever user code raises ends here; only the end of the process gets past.
         """
@@ -72,7 +84,7 @@ class Interpreter:
             # Lines as Python's tokenizer counts them, which str.splitlines does not.
             linecache.cache[name] = (len(source), None, list(io.StringIO(source, newline=None)), name)
             linecache.cache.pop(f"{USER_FILE}{number - _KEPT_SOURCES}>", None)
-            outcome = around(lambda: self._act(source, name))
+            outcome = around(lambda: self._act(source, name, variables))
             return frames.OUTCOME_OK, outcome  # type: ignore[return-value]
         except FinalAnswer:
             return frames.OUTCOME_OK, b""
@@ -99,9 +111,12 @@ class Interpreter:
         with suppress(BaseException):  # what else user code broke, the next action will say
             self._run(_REHEARSAL, "<rehearsal>", {"__builtins__": {}})
 
-    def _act(self, source: str, name: str) -> bytes:
+    def _act(self, source: str, name: str, variables: bytes) -> bytes:
         self._guard.install()
         try:
+            self.namespace.update(self.functions)
+            if variables:  # here, as making them may take time and import a library
+                self.namespace.update(decode_pairs(memoryview(variables)))
             return self._run(source, name, self.namespace)
         finally:
             _collect()  # what a finalizer does belongs to the execution, and to its time
@@ -162,19 +177,24 @@ def _parse(source: str, name: str) -> ast.Module:
 
 def _describe(value: object) -> bytes:
     """Value, text and MIME bundle of the last expression. Runs the user's ``repr``, inside the deadline."""
-    text = safe_repr(value, frames.MAX_TEXT // 4)
-    return chunk(1, encode_result(value)) + chunk(2, _bytes(text)) + chunk(3, _bundle(value, text))
+    text, encoded = safe_repr(value, frames.MAX_TEXT // 4), encode_result(value)
+    shown = {"text/plain": _bytes(text), **_displays(value, png_in(encoded))}
+    bundle = (chunk(1, chunk(1, mime.encode()), chunk(2, data)) for mime, data in shown.items())
+    return chunk(1, encoded) + chunk(2, _bytes(text)) + chunk(3, *bundle)
 
 
-def _bundle(value: object, text: str) -> bytes:
-    data = [chunk(1, chunk(1, b"text/plain"), chunk(2, _bytes(text)))]
-    size = len(text)
+def _displays(value: object, png: bytes) -> dict[str, bytes]:
+    """What of its forms has room. A picture has become a PNG already: it is not stored again, nor in another format."""
+    shown: dict[str, bytes] = {}
+    room = frames.MAX_OUTCOME - frames.MAX_VALUE - 8 * frames.MAX_TEXT
     for mime, method in _MIME_METHODS:
-        shown = _display(value, method)
-        size += len(shown)
-        if shown and size < frames.MAX_OUTCOME - frames.MAX_VALUE - 8 * frames.MAX_TEXT:
-            data.append(chunk(1, chunk(1, mime.encode()), chunk(2, shown)))
-    return b"".join(data)
+        if mime == "image/jpeg" and png and "image/png" in shown:
+            continue
+        data = png if png and mime == "image/png" else _display(value, method)
+        if data and len(data) < room:
+            shown[mime] = data
+            room -= len(data)
+    return shown
 
 
 def _display(value: object, method: str) -> bytes:

@@ -14,59 +14,29 @@ from decimal import Decimal
 from typing import Any
 
 from executor_image.frames import MAX_VALUE
-from executor_image.runner.protowire import chunk, double, fields, packed, signed, unsigned, unzigzag
+from executor_image.runner import arrays, media, tables
+from executor_image.runner.portable import (
+    MAX_DECIMAL_CHARS,
+    MAX_DEPTH,
+    MAX_EXPONENT_CHARS,
+    MAX_INT_BYTES,
+    MAX_NODES,
+    MAX_ODD_KEYS,
+    MAX_OPAQUE_REPR,
+    NotPortable,
+    TooLarge,
+    of_class,
+    refuse,
+    safe_repr,
+    type_name,
+)
+from executor_image.runner.protowire import chunk, double, fields, signed, unsigned, unzigzag
 
-MAX_DEPTH = 32  # levels of containers; each is two of protobuf's 100
-MAX_NODES = 100_000
-MAX_INT_BYTES = 512
-MAX_DECIMAL_CHARS = 1000
-MAX_EXPONENT_CHARS = 13  # a sign and twelve digits
-MAX_OPAQUE_REPR = 2048
-# Set members and keys whose hashes are not seeded, in one value: what such keys can cost the host grows with the square
-# of their number. The host takes no more of them than this.
-MAX_ODD_KEYS = 50_000
 _PLAIN_KEYS = (str, bytes, type(None), bool)
-_FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
-DTYPES = frozenset(("bool", *_FLOATS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))))
-
-
-class NotPortable(TypeError):
-    """A value cannot leave the sandbox; the message names the type and the path of the part that cannot."""
-
-
-class TooLarge(NotPortable):
-    """The value as a whole is over a budget."""
-
-
-def safe_repr(value: object, limit: int) -> str:
-    """``repr(value)``, cut to ``limit`` characters; what to show instead if it raises."""
-    try:
-        text = plain(repr(value))
-    except Exception as error:  # noqa: BLE001 — a repr is user code: what it raises is shown, and fails nothing
-        name = of_class(type(value), "__name__")
-        text = f"<{name} object; its repr raised {of_class(type(error), '__name__')}>"
-    half = limit // 2 - 2  # the mark between them has three characters
-    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
-
-
-def plain(text: str) -> str:
-    """The same as an exact str: a subclass can lie about its length."""
-    return "".join((text,))
-
-
-def of_class(kind: type, what: str) -> Any:
-    """``kind``'s own ``what``, asked of ``type`` itself: a metaclass can have a property of that name."""
-    found = type.__dict__[what].__get__(kind)
-    return plain(found) if issubclass(type(found), str) else found
 
 
 def _text(value: str) -> bytes:
     return value.encode("utf-8", "surrogatepass")
-
-
-def _type_name(value: object) -> str:
-    name, module = of_class(type(value), "__qualname__"), of_class(type(value), "__module__")
-    return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
 
 
 class Encoder:
@@ -86,7 +56,7 @@ class Encoder:
         if depth > MAX_DEPTH:
             raise TooLarge(f"{path}: nested deeper than {MAX_DEPTH} levels")
         before = self._nodes
-        encoded = self._encoded(value, path, depth)
+        encoded = self.encoded(value, path, depth)
         if self._nodes == before:  # a leaf: what a container holds has been counted already
             self._bytes += len(encoded)
         # The sum of the leaves stops a large value early, the length of the whole is exact.
@@ -94,8 +64,9 @@ class Encoder:
             raise TooLarge(f"{path}: larger than {MAX_VALUE:,} bytes")
         return encoded
 
-    def _encoded(self, value: object, path: str, depth: int) -> bytes:
-        encode = _BY_ID.get(id(type(value))) or _special(value) or _refuse
+    def encoded(self, value: object, path: str, depth: int = 0) -> bytes:
+        """One serialised Value, uncounted."""
+        encode = _BY_ID.get(id(type(value))) or _special(value) or refuse
         try:
             return encode(self, value, path, depth)
         except TooLarge:
@@ -103,6 +74,13 @@ class Encoder:
         except NotPortable:
             if self._strict:
                 raise
+            return opaque(value)
+        except Exception as error:  # noqa: BLE001 — of a library, or a thread of the code's changes what is walked
+            if self._strict:
+                why = safe_repr(error, 200)
+                raise NotPortable(
+                    f"{path} is of type {type_name(value)}, which cannot leave the sandbox: {why}"
+                ) from None
             return opaque(value)
 
     def items(self, values: Iterable[object], path: str, depth: int) -> bytes:
@@ -112,7 +90,7 @@ class Encoder:
     def members(self, values: Iterable[object], path: str, depth: int) -> bytes:
         """The body of the ValueList of a set."""
         members = list(values)
-        self._count_odd_keys(members, path)
+        self.names(members, path)
         return self.items(members, path, depth)
 
     def pairs(self, value: dict[Any, Any], path: str, depth: int) -> bytes:
@@ -120,7 +98,7 @@ class Encoder:
         items = list(
             collections.OrderedDict.items(value) if type(value) is collections.OrderedDict else dict.items(value)
         )
-        self._count_odd_keys([key for key, _ in items], path)
+        self.names([key for key, _ in items], path)
         out = []
         for key, item in items:
             at = f"{path}[{safe_repr(key, 40)}]"
@@ -128,19 +106,16 @@ class Encoder:
             out.append(chunk(1, pair))
         return b"".join(out)
 
-    def _count_odd_keys(self, keys: list[object], path: str) -> None:
+    def names(self, keys: list[object], path: str) -> None:
+        """Counts what the host will have to hash."""
         self._odd_keys += sum(type(key) not in _PLAIN_KEYS for key in keys)
         if self._odd_keys > MAX_ODD_KEYS:
             raise TooLarge(f"{path}: more than {MAX_ODD_KEYS:,} set members and keys that are neither text nor bytes")
 
 
-def _refuse(_: Encoder, value: object, path: str, __: int) -> bytes:
-    raise NotPortable(f"{path} is of type {_type_name(value)}, which cannot leave the sandbox")
-
-
 def opaque(value: object) -> bytes:
     """A Value that says only what ``value`` is and how it prints."""
-    name, shown = _text(_type_name(value)[:200]), _text(safe_repr(value, MAX_OPAQUE_REPR // 4))
+    name, shown = _text(type_name(value)[:200]), _text(safe_repr(value, MAX_OPAQUE_REPR // 4))
     return chunk(20, chunk(1, name), chunk(2, shown))
 
 
@@ -207,52 +182,27 @@ _ENCODERS: dict[type, _Encode] = {
     datetime.timedelta: _timedelta,
     Decimal: _decimal,
     complex: lambda e, v, p, d: chunk(18, double(1, v.real), double(2, v.imag)),
+    media.Media: media.encode,
 }
 # Looked up by id, as a look-up by the class itself would call a metaclass's __hash__ and __eq__.
 _BY_ID = {id(kind): encode for kind, encode in _ENCODERS.items()}
 
 
 def _special(value: object) -> _Encode | None:
-    """Encoders for what is known by more than its exact type: named tuples and numpy's own types."""
+    """Encoders for what is known by more than its exact type: named tuples, and types of the libraries'."""
     kind = type(value)
     if of_class(kind, "__base__") is tuple and "_fields" in of_class(kind, "__dict__"):
         # With a hash of its own it could be a key though its fields cannot: the host could not make a tuple of it one.
         own_hash = "__hash__" in of_class(kind, "__dict__")
         return None if own_hash else lambda e, v, p, d: chunk(9, e.items(tuple.__iter__(v), p, d))
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is None or vars(numpy).get(of_class(kind, "__name__")) is not kind:
-        return None  # of no class of numpy's own: a subclass's methods are the user's
-    if kind is numpy.ndarray:
-        return _ndarray
-    return _numpy_scalar if issubclass(kind, numpy.generic) else None
-
-
-def _numpy_scalar(encoder: Encoder, value: Any, path: str, depth: int) -> bytes:
-    item, encode = value.item(), None
-    # A time too fine for Python's is a number, without its unit; one that is not a time is None.
-    if value.dtype.kind not in "mM" or type(item) in (datetime.date, datetime.datetime, datetime.timedelta):
-        encode = _BY_ID.get(id(type(item)))
-    return (encode or _refuse)(encoder, item if encode else value, path, depth)
-
-
-def _ndarray(encoder: Encoder, value: Any, path: str, _: int) -> bytes:
-    dtype = value.dtype.name
-    if dtype not in DTYPES:
-        raise NotPortable(
-            f"{path}: a numpy array of dtype {dtype}; it can travel as one of {', '.join(sorted(DTYPES))}"
-        )
-    if value.nbytes > MAX_VALUE:
-        raise NotPortable(f"{path}: a numpy array of {value.nbytes:,} bytes; at most {MAX_VALUE:,} can travel")
-    data = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
-    shape = b"".join(unsigned(2, size) for size in value.shape)
-    return chunk(19, chunk(1, dtype.encode()), shape, chunk(3, data))
+    return arrays.encoder(kind) or tables.encoder(value) or media.encoder(kind)
 
 
 def encode_result(value: object) -> bytes:
     """Any value for the host: parts that cannot travel become Opaque, and the whole if it is too large or deep."""
     try:
         return Encoder(strict=False).value(value, "value")
-    except Exception:  # noqa: BLE001 — over a budget, changed by a thread while it was walked, or a class that is hostile
+    except Exception:  # noqa: BLE001 — over a budget, or a class that is hostile
         return opaque(value)
 
 
@@ -285,7 +235,8 @@ def _list_of(view: memoryview) -> list[Any]:
     return [decode(item) for _, item in fields(view)]  # type: ignore[arg-type]
 
 
-def _dict_of(view: memoryview) -> dict[Any, Any]:
+def decode_pairs(view: memoryview) -> dict[Any, Any]:
+    """The dict of a serialised Pairs."""
     result = {}
     for _, pair in fields(view):
         parts = dict(fields(pair))  # type: ignore[arg-type]
@@ -303,14 +254,6 @@ def _complex_of(view: memoryview) -> complex:
     return complex(parts.get(1, 0.0), parts.get(2, 0.0))
 
 
-def _ndarray_of(view: memoryview) -> Any:
-    import numpy  # only when the host sends an array, and then the image has it
-
-    parts: dict[int, Any] = dict(fields(view))
-    shape = packed(parts.get(2, memoryview(b"")))
-    return numpy.frombuffer(bytes(parts.get(3, b"")), bytes(parts[1]).decode()).reshape(shape).copy()
-
-
 _DECODERS: dict[int, Callable[[Any], Any]] = {
     1: lambda v: None,
     2: bool,
@@ -323,14 +266,16 @@ _DECODERS: dict[int, Callable[[Any], Any]] = {
     9: lambda v: tuple(_list_of(v)),
     10: lambda v: set(_list_of(v)),
     11: lambda v: frozenset(_list_of(v)),
-    12: _dict_of,
+    12: decode_pairs,
     13: lambda v: datetime.datetime.fromisoformat(_text_of(v)),
     14: lambda v: datetime.date.fromisoformat(_text_of(v)),
     15: lambda v: datetime.time.fromisoformat(_text_of(v)),
     16: _timedelta_of,
     17: lambda v: Decimal(_text_of(v)),
     18: _complex_of,
-    19: _ndarray_of,
+    19: arrays.array_of,
+    21: media.media_of,
+    22: lambda v: tables.table_of(v, decode),
 }
 
 

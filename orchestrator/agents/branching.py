@@ -9,8 +9,9 @@ from numbers import Real
 from typing import Generic, TypeVar
 
 from orchestrator.agents.callbacks import call
+from orchestrator.agents.given import checked_max_steps, checked_task
 from orchestrator.agents.interruption import Interruption
-from orchestrator.agents.loop import MultiStepAgent, checked_max_steps, checked_task
+from orchestrator.agents.loop import MultiStepAgent
 from orchestrator.agents.run import RunResult
 from orchestrator.errors import AgentError
 from orchestrator.sanitise import one_line

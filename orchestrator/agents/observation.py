@@ -47,11 +47,11 @@ def observe(execution: Execution, max_print_outputs_length: int, *, not_undone: 
     if execution.logs.stderr:
         logs = f"{logs.rstrip()}\n[stderr]\n{execution.logs.stderr}".lstrip()
     parts = []
-    shown, is_cut = _bounded(logs, max_print_outputs_length)
+    printed, is_cut = _bounded(logs, max_print_outputs_length)
     if logs:
-        parts.append(f"Execution logs:\n{shown}")
+        parts.append(f"Execution logs:\n{printed}")
     if execution.ok and execution.final_answer is None:
-        parts.append(f"Last output from code snippet:\n{_shown(execution.text or 'None', MAX_VALUE_LENGTH)}")
+        parts.append(f"Last output from code snippet:\n{shown(execution.text or 'None', MAX_VALUE_LENGTH)}")
     return Observation("\n".join(parts), _remarks(execution, not_undone, is_cut), _error(execution))
 
 
@@ -67,7 +67,8 @@ def _without_middle(head: str, missing: int, tail: str) -> str:
     return f"{head}\n[… {missing} characters left out …]\n{tail}"
 
 
-def _shown(text: str, limit: int) -> str:
+def shown(text: str, limit: int) -> str:
+    """``text`` as a model and a terminal may be shown it: safe, and without its middle if it is long."""
     return _bounded(text, limit)[0]
 
 
@@ -140,5 +141,5 @@ def _reason(reason: str) -> str:
 
 def _error(execution: Execution) -> str | None:
     if execution.error is not None:
-        return _shown(str(execution.error), MAX_ERROR_LENGTH)
+        return shown(str(execution.error), MAX_ERROR_LENGTH)
     return None if execution.ok else _STOPPED.get(execution.status, "The code failed.")

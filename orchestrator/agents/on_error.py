@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from orchestrator.errors import AgentError, CheckpointError
 from orchestrator.events import Execution, State
-from orchestrator.sandbox import AsyncSandbox
+from orchestrator.sandbox.any_sandbox import AnySandbox
 
 OnError = Literal["keep", "rollback"]
 
@@ -40,7 +40,7 @@ def is_undoable(execution: Execution) -> bool:
     return not execution.ok and execution.state is State.KEPT and execution.execution_count > 0
 
 
-async def undone(sandbox: AsyncSandbox, execution: Execution) -> Settled:
+async def undone(sandbox: AnySandbox, execution: Execution) -> Settled:
     """Takes back the work of ``execution``, the last one of ``sandbox``; it then has the state ``restored``.
 
     Raises:

@@ -10,15 +10,14 @@ are joined in order. Fences of other languages are never code, and neither is ba
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.agents.blocks import Kind, split_blocks
+from orchestrator.agents.thinking import past_thinking
 from orchestrator.errors import AgentError
 
 MAX_CODE_CHARS = 1_000_000  # a step of code is some pages; this much is a reply gone wrong, or an attack
-_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class CodeTags:
         match setting:
             case None:
                 return cls()
-            case CodeTags():
+            case CodeTags(opening, closing) if opening.strip() and closing.strip():
                 return setting
             case "markdown":
                 return cls("```python", "```")
@@ -66,15 +65,14 @@ class CodeAction:
 
 @dataclass(frozen=True, slots=True)
 class FormatError:
-    """The reply has no usable code. ``message`` is written for the model: what is wrong, and the expected form."""
+    """The reply has no usable action. ``message`` is written for the model: what is wrong, and the expected form."""
 
     message: str
 
 
 def extract_code(reply: str, tags: CodeTags) -> CodeAction | FormatError:
     """The code in ``reply``, or what to tell the model when there is none."""
-    thinking = _THINKING.match(reply)  # a reasoning model's draft, which may hold drafts of code
-    text = reply[thinking.end() :] if thinking else reply
+    text = reply[past_thinking(reply) :]
     blocks = [block for block in split_blocks(text, tags.opening, tags.closing) if block.code]
     best = max((block.kind for block in blocks), default=Kind.OTHER)
     if best is Kind.OTHER:
@@ -83,9 +81,16 @@ def extract_code(reply: str, tags: CodeTags) -> CodeAction | FormatError:
     if any(not block.inline for block in chosen):  # then "between <code> and </code>" was a mention
         chosen = [block for block in chosen if not block.inline]
     code = "\n\n".join(block.code for block in chosen)
-    if len(code) > MAX_CODE_CHARS:
-        return FormatError(f"Your code has {len(code)} characters; at most {MAX_CODE_CHARS} are run. Write less.")
-    return CodeAction(code, text[: chosen[0].start].strip(), chosen[-1].cut)
+    return checked_length(CodeAction(code, text[: chosen[0].start].strip(), chosen[-1].cut))
+
+
+def checked_length(action: CodeAction) -> CodeAction | FormatError:
+    """``action``, unless its code is longer than can be meant."""
+    if len(action.code) > MAX_CODE_CHARS:
+        return FormatError(
+            f"Your code has {len(action.code)} characters; at most {MAX_CODE_CHARS} are run. Write less."
+        )
+    return action
 
 
 def _no_code(text: str, tags: CodeTags) -> str:

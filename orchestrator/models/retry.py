@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from orchestrator.errors import ConfigError, ModelUnavailable
+from orchestrator.pace import Pace
 
 Result = TypeVar("Result")
 
@@ -48,13 +49,47 @@ class RetryPolicy:
         return max(jittered, retry_after or 0.0)
 
 
-async def with_retries(name: str, call: Callable[[], Awaitable[Result]], policy: RetryPolicy) -> Result:
-    """What ``call()`` gives, tried again after each ``Transient`` as ``policy`` says. ``name`` is for the error.
+def retry_policy(retry: RetryPolicy | bool | None) -> RetryPolicy:
+    """What the parameter ``retry`` of a model means: a policy, the default one (True, None), or one call (False).
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(retry, RetryPolicy):
+        return retry
+    if retry is not None and not isinstance(retry, bool):
+        raise ConfigError(f"retry is {retry!r}; it must be a RetryPolicy, True for the default one, or False for never")
+    return RetryPolicy(attempts=1) if retry is False else RetryPolicy()
+
+
+def checked_timeout(timeout: float) -> float:
+    """The parameter ``timeout`` of a model.
+
+    Raises:
+        ConfigError: it is no time.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ConfigError(f"timeout is {timeout!r}; it must be seconds, above 0")
+    return timeout
+
+
+async def with_retries(
+    name: str, call: Callable[[], Awaitable[Result]], policy: RetryPolicy, pace: Pace | None = None
+) -> Result:
+    """What ``call()`` gives, tried again after each ``Transient`` as ``policy`` says.
+
+    Args:
+        name: for the error.
+        call: one call.
+        policy: how often and how long.
+        pace: awaited before each call. Waiting for the first turn is no part of the budget.
 
     Raises:
         ModelUnavailable: the attempts or the budget are used up, or the endpoint asks for a wait beyond the budget.
     """
     loop = asyncio.get_running_loop()
+    pace = pace or Pace(None)
+    await pace.turn()
     deadline = loop.time() + policy.budget
     failures = 0
     while True:
@@ -66,6 +101,7 @@ async def with_retries(name: str, call: Callable[[], Awaitable[Result]], policy:
             if failures >= policy.attempts or loop.time() + delay > deadline:
                 raise _give_up(name, failure, failures) from None
         await asyncio.sleep(delay)
+        await pace.turn()
 
 
 def _give_up(name: str, failure: Transient, calls: int) -> ModelUnavailable:
@@ -97,7 +133,7 @@ def _number(text: str | None) -> float | None:
 def _until(date: str) -> float | None:
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of many digits
         return None
     if moment.tzinfo is None:  # "-0000": the sender does not say; HTTP dates are UTC
         moment = moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Google-style docstrings: the summary, and what ``Args:`` and ``Returns:`` say."""
+"""Google-style docstrings: the summary, and what ``Args:``, ``Attributes:`` and ``Returns:`` say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns|Yields|Raises|Examples?|Notes?|Attributes):[ \t]*$", re.M)
+_ARGUMENT_SECTIONS = ("Args", "Arguments", "Parameters", "Attributes")
 _ARGUMENT = re.compile(r"^\*{0,2}(\w+)[ \t]*(?:\([^)]*\))?[ \t]*:[ \t]*(.*)$")
 
 
@@ -23,11 +24,12 @@ class Docstring:
 def parse_docstring(text: str | None) -> Docstring:
     """The parts of a Google-style docstring (https://google.github.io/styleguide/pyguide.html#383-functions-and-methods).
 
-    The summary is all text before the first section. Sections other than Args and Returns are dropped.
+    The summary is all text before the first section. A class describes its fields under Args or Attributes. Sections
+    other than these and Returns are dropped.
     """
     summary, *rest = _SECTION.split(inspect.cleandoc(text or ""))
     sections = dict(zip(rest[::2], rest[1::2], strict=True))
-    arguments = sections.get("Args") or sections.get("Arguments") or sections.get("Parameters") or ""
+    arguments = next((sections[name] for name in _ARGUMENT_SECTIONS if sections.get(name)), "")
     return Docstring(summary.strip(), _arguments(arguments), _folded(sections.get("Returns", "")))
 
 

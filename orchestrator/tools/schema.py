@@ -6,6 +6,7 @@ into the sandbox is decided there, value by value.
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import types
 import typing
@@ -15,12 +16,23 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 
 from orchestrator.errors import ToolError
+from orchestrator.media import AgentAudio, AgentImage, is_picture
+from orchestrator.tools.choices import with_choices
 from orchestrator.tools.docstring import Docstring, parse_docstring
+from orchestrator.tools.records import Field, is_record, record_fields
+from orchestrator.tools.schema_words import choices_schema
 
 Schema = Mapping[str, Any]
 
-# smolagents' AUTHORIZED_TYPES: what `inputs` and `output_type` of a Tool subclass may say.
-TYPE_NAMES = frozenset({"string", "boolean", "integer", "number", "image", "audio", "array", "object", "any", "null"})
+SEQUENCES = (
+    list,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
+SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
+MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 # Pairs, compared by identity: a hint may be something that has no hash.
 _SIMPLE: Sequence[tuple[Any, str]] = (
@@ -28,12 +40,14 @@ _SIMPLE: Sequence[tuple[Any, str]] = (
     (bool, "boolean"),
     (int, "integer"),
     (float, "number"),
-    (list, "array"),
     (tuple, "array"),
-    (dict, "object"),
+    *((kind, "array") for kind in SEQUENCES),
+    *((kind, "object") for kind in MAPPINGS),
     (None, "null"),
     (type(None), "null"),
     (Any, "any"),
+    (AgentImage, "image"),
+    (AgentAudio, "audio"),
 )
 
 
@@ -50,34 +64,61 @@ class FunctionSchema:
 
 
 def type_schema(hint: Any) -> dict[str, Any]:
-    """The JSON schema of one type hint."""
+    """The JSON schema of one type hint.
+
+    Raises:
+        ToolError: a dataclass or TypedDict in it has hints that cannot be read, or holds itself.
+    """
+    return _type_schema(hint, ())
+
+
+def _type_schema(hint: Any, inside: tuple[type, ...]) -> dict[str, Any]:
+    """``inside``: the records that this hint is a part of."""
     simple = next((name for kind, name in _SIMPLE if hint is kind), None)
     if simple:
         return {"type": simple}
+    if any(hint is kind for kind in SETS):
+        return {"type": "array", "uniqueItems": True}
+    if is_picture(hint):
+        return {"type": "image"}
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return _choices([member.value for member in hint])
+        return choices_schema([member.value for member in hint])
+    if is_record(hint):
+        return _record(hint, inside)
     arguments = get_args(hint)
     match get_origin(hint):
         case typing.Literal:
-            return _choices(list(arguments))
+            return choices_schema([choice.value if isinstance(choice, Enum) else choice for choice in arguments])
         case typing.Annotated:
-            return type_schema(arguments[0])
+            return _type_schema(arguments[0], inside)
         case typing.Union | types.UnionType:
-            return _union(arguments)
-        case origin if origin in (list, tuple, dict):
-            return _container(origin, arguments)
+            return _union(arguments, inside)
+        case origin if origin in (tuple, *SEQUENCES, *SETS, *MAPPINGS):
+            return _container(origin, arguments, inside)
         case _:
             return {"type": "any"}
 
 
-def _choices(values: Sequence[Any]) -> dict[str, Any]:
-    names = list(dict.fromkeys(type_schema(type(value))["type"] for value in values))
-    return {"type": names[0] if len(names) == 1 else names, "enum": list(values)}
+def _record(record: type, inside: tuple[type, ...]) -> dict[str, Any]:
+    if record in inside:
+        raise ToolError(f"{record.__name__} holds itself, which a schema cannot say; use dict for the part inside")
+    fields = record_fields(record)
+    return {
+        "type": "object",
+        "properties": {name: _field(field, (*inside, record)) for name, field in fields.items()},
+        "required": [name for name, field in fields.items() if field.required],
+        "additionalProperties": False,
+    }
 
 
-def _union(arguments: Sequence[Any]) -> dict[str, Any]:
+def _field(field: Field, inside: tuple[type, ...]) -> dict[str, Any]:
+    schema = _type_schema(field.hint, inside)
+    return schema | {"description": field.description} if field.description else schema
+
+
+def _union(arguments: Sequence[Any], inside: tuple[type, ...]) -> dict[str, Any]:
     """``Optional`` is ``nullable``; plain types are a list of names, anything richer is ``anyOf``."""
-    options = [type_schema(hint) for hint in arguments if hint is not type(None)]
+    options = [_type_schema(hint, inside) for hint in arguments if hint is not type(None)]
     schema: dict[str, Any]
     if len(options) == 1:
         schema = options[0]
@@ -88,14 +129,14 @@ def _union(arguments: Sequence[Any]) -> dict[str, Any]:
     return schema | {"nullable": True} if type(None) in arguments else schema
 
 
-def _container(origin: Any, arguments: Sequence[Any]) -> dict[str, Any]:
-    if origin is dict:
-        return {"type": "object", "additionalProperties": type_schema(arguments[1])}
-    if origin is list:
-        return {"type": "array", "items": type_schema(arguments[0])}
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return {"type": "array", "items": type_schema(arguments[0])}
-    return {"type": "array", "prefixItems": [type_schema(hint) for hint in arguments]}
+def _container(origin: Any, arguments: Sequence[Any], inside: tuple[type, ...]) -> dict[str, Any]:
+    if origin in MAPPINGS:
+        return {"type": "object", "additionalProperties": _type_schema(arguments[1], inside)}
+    if origin in SETS:
+        return {"type": "array", "items": _type_schema(arguments[0], inside), "uniqueItems": True}
+    if origin is not tuple or (len(arguments) == 2 and arguments[1] is Ellipsis):
+        return {"type": "array", "items": _type_schema(arguments[0], inside)}
+    return {"type": "array", "prefixItems": [_type_schema(hint, inside) for hint in arguments]}
 
 
 def function_schema(function: Callable[..., Any]) -> FunctionSchema:
@@ -125,7 +166,13 @@ def _input(name: str, parameter: inspect.Parameter, docs: Docstring) -> Schema:
         raise ToolError(f"tool {name}: add a type hint to argument {parameter.name!r}, such as '{parameter.name}: str'")
     if not docs.arguments.get(parameter.name):
         raise ToolError(f"tool {name}: describe argument {parameter.name!r} under 'Args:' in its docstring")
-    return type_schema(parameter.annotation) | {"description": docs.arguments[parameter.name]}
+    try:
+        schema = type_schema(parameter.annotation)
+    except ToolError as error:
+        raise ToolError(f"tool {name}: argument {parameter.name!r}: {error}") from error
+    if parameter.default is None:
+        schema["nullable"] = True  # ``n: int = None`` says it, too
+    return with_choices(f"tool {name}: argument {parameter.name!r}", schema, docs.arguments[parameter.name])
 
 
 def hinted_signature(name: str, function: Callable[..., Any]) -> inspect.Signature:

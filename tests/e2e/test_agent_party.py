@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import re
 import subprocess
 import sys
@@ -31,15 +30,12 @@ from orchestrator.events import Output, State, Status, ToolCall, ToolOutcome
 from orchestrator.models import ScriptedModel
 from orchestrator.sandbox import AsyncSandbox, Sandbox
 from orchestrator.sandbox.engine import remove_container
-from orchestrator.sandbox.leftovers import list_containers
-from orchestrator.sandbox.lockdown import Owner
 from orchestrator.tools import tool
+from tests.e2e.containers import own_containers
+from tests.unit.scripted_agents import step
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
-
-
-def step(code: str) -> str:
-    return f"Thought: go on.\n<code>\n{code}\n</code>"
 
 
 def agent_with(codes: Iterable[str], tools: Sequence[Any] = (), **more: Any) -> CodeAgent:
@@ -242,10 +238,6 @@ def test_what_code_prints_cannot_leave_its_fence() -> None:
     assert "<|im_start|>" not in told
 
 
-def own_containers() -> set[str]:
-    return {found.id for found in list_containers(Config()) if found.owner == str(Owner.of(os.getpid()))}
-
-
 def test_a_dead_container_ends_the_run_and_the_next_run_has_a_new_one() -> None:
     before = own_containers()
     killed: list[str] = []
@@ -265,11 +257,16 @@ def test_a_dead_container_ends_the_run_and_the_next_run_has_a_new_one() -> None:
     assert own_containers() == before
 
 
+def test_an_answer_can_be_given_although_its_name_was_taken() -> None:
+    with agent_with(["final_answer = 3", "final_answer('here')"]) as agent:
+        assert agent.run("Answer.") == "here"
+
+
 def test_an_agent_that_is_forgotten_or_not_closed_leaves_nothing_behind() -> None:
     program = (
         "from orchestrator.agents import CodeAgent\n"
         "from orchestrator.models import ScriptedModel\n"
-        "agent = CodeAgent([], ScriptedModel(['<code>\\nfinal_answer(1)\\n</code>']))\n"
+        "agent = CodeAgent([], ScriptedModel(['<code>\\nfinal_answer(1)\\n</code>']), verbosity_level=-1)\n"
         "print(agent.run('One.'))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
@@ -281,4 +278,5 @@ def test_an_agent_that_is_forgotten_or_not_closed_leaves_nothing_behind() -> Non
     assert sandbox.is_running
     del agent
     gc.collect()
+    eventually(lambda: not own_containers(), "its container is still there")
     assert not sandbox.is_running

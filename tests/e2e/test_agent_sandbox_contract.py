@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
 
-from orchestrator.errors import CheckpointError, SandboxClosed
+from orchestrator import AsyncClient, Client, CodeAgent, Config, ScriptedModel, tool
+from orchestrator.errors import CheckpointError, ConfigError, SandboxClosed, ValueNotPortable
 from orchestrator.events import Execution, ExecutionEvent, Files, FinalAnswer, Finished, Output, State, Status
 from orchestrator.sandbox import AsyncSandbox
+from tests.serving import Serving
 from tests.unit.fake_sandbox import HANG, FakeSandbox, Scripted, answered, failed, ran
 
 Behaviour = Callable[[AsyncSandbox], Coroutine[Any, Any, None]]
@@ -205,6 +208,36 @@ async def closing_a_sandbox_ends_its_branches(sandbox: AsyncSandbox) -> None:
             await refused()
 
 
+async def variables_are_there_and_stay(sandbox: AsyncSandbox) -> None:
+    execution = await sandbox.run_code("x * 2", variables={"x": 21})
+    assert (execution.status, execution.value) == (Status.OK, 42)
+    assert (await outcome(sandbox, "x")).value == 21
+
+
+async def variables_go_with_the_execution_that_they_were_given_to(sandbox: AsyncSandbox) -> None:
+    await sandbox.run_code("pass", variables={"x": 1})
+    await sandbox.run_code("pass", variables={"x": 2})
+    await sandbox.undo()
+    assert (await outcome(sandbox, "x")).value == 1
+
+
+async def a_fork_has_the_variables_of_its_parent_and_its_own(sandbox: AsyncSandbox) -> None:
+    await sandbox.run_code("pass", variables={"x": 1})
+    branch = await sandbox.fork()
+    assert (await outcome(branch, "x")).value == 1
+    await branch.run_code("pass", variables={"x": 2})
+    assert (await outcome(sandbox, "x")).value == 1
+
+
+async def variables_that_cannot_be_are_refused_before_anything_runs(sandbox: AsyncSandbox) -> None:
+    for names in ({"1x": 1}, {"class": 1}, {"final_answer": 1}, {"__name__": 1}, {3: 1}, {"\ufb01": 1}, [("x", 1)]):
+        with pytest.raises(ConfigError, match="variables"):
+            await sandbox.run_code("1", variables=names)
+    with pytest.raises(ValueNotPortable, match=re.escape("x['k'][0] is of type object, which cannot enter")):
+        await sandbox.run_code("1", variables={"x": {"k": [object()]}})
+    assert (await outcome(sandbox, "1")).execution_count == 1
+
+
 class Case(NamedTuple):
     """A behaviour, and what the fake and its branches are to play."""
 
@@ -215,6 +248,10 @@ class Case(NamedTuple):
 
 def gave(value: int) -> Execution:
     return ran(str(value), value=value)
+
+
+def x(variables: Mapping[str, Any]) -> Execution:
+    return gave(variables["x"])
 
 
 TOO_LONG = replace(failed("CodeTooLong"), execution_count=0)
@@ -238,6 +275,10 @@ CASES = [
     Case(a_fork_can_undo_its_own_executions, [ran()], [[failed(), gave(1)]]),
     Case(a_fork_runs_beside_its_parent, [gave(42)], [[HANG]]),
     Case(closing_a_sandbox_ends_its_branches),
+    Case(variables_are_there_and_stay, [lambda variables: gave(variables["x"] * 2), x]),
+    Case(variables_go_with_the_execution_that_they_were_given_to, [ran(), ran(), x]),
+    Case(a_fork_has_the_variables_of_its_parent_and_its_own, [ran(), x], [[x, ran()]]),
+    Case(variables_that_cannot_be_are_refused_before_anything_runs, [gave(1)]),
 ]
 NAMES = [case.behaviour.__name__ for case in CASES]
 DEADLINE = 60.0  # seconds for one of them, a container's start included
@@ -260,3 +301,38 @@ def test_the_real_sandbox(behaviour: Behaviour) -> None:
             await sandbox.close()
 
     asyncio.run(hold())
+
+
+@pytest.fixture(scope="module")
+def serving(config: Config) -> Iterator[Serving]:
+    made = Serving(config)
+    yield made
+    made.close()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("behaviour", [case.behaviour for case in CASES], ids=NAMES)
+def test_a_sandbox_at_a_service(serving: Serving, behaviour: Any) -> None:
+    async def hold() -> None:
+        async with AsyncClient(serving.address) as client:
+            await asyncio.wait_for(behaviour(client.sandbox(final_answer=True)), DEADLINE)
+
+    asyncio.run(hold())
+    assert serving.held() == []
+
+
+@pytest.mark.docker
+def test_an_agent_of_the_app_works_in_a_sandbox_at_a_service(serving: Serving) -> None:
+    @tool
+    def double(n: int) -> int:
+        """Doubles.
+
+        Args:
+            n: a number
+        """
+        return 2 * n
+
+    steps = ["<code>\nx = double(n=21)\nprint(x)\n</code>", "<code>\nfinal_answer(x)\n</code>"]
+    with Client(serving.address) as client, client.sandbox(tools=[double], final_answer=True) as one:
+        agent = CodeAgent(tools=[double], model=ScriptedModel(steps), sandbox=one)
+        assert agent.run("Double 21.") == 42

@@ -10,19 +10,14 @@ from typing import Any
 import pytest
 
 from orchestrator.agents import ActionStep, CodeAgent, TaskStep
-from orchestrator.errors import (
-    AgentError,
-    AgentInterrupted,
-    CheckpointError,
-    SandboxClosed,
-    SandboxDied,
-)
+from orchestrator.errors import AgentError, AgentInterrupted, CheckpointError, SandboxClosed, SandboxDied
 from orchestrator.events import State
 from orchestrator.models import ScriptedModel
 from orchestrator.sandbox.state import Checkpoint
 from orchestrator.tools import tool
 from tests.unit.fake_sandbox import HANG, FakeSandbox, FakeSettings, Scripted, answered, failed, ran
 from tests.unit.scripted_agents import DEADLINE, agent_with, requests, step
+from tests.waiting import eventually
 
 
 def answers(*numbers: int) -> list[str]:
@@ -70,9 +65,9 @@ def test_a_branch_has_the_same_settings() -> None:
     def note(step: ActionStep, agent: CodeAgent) -> None:
         seen.append(agent)
 
-    def small(answer: int, memory: Any, agent: CodeAgent) -> bool:
+    def small(answer: Any, memory: Any, agent: CodeAgent) -> bool:
         seen.append(memory is agent.memory)
-        return answer < 10
+        return isinstance(answer, str) or answer < 10
 
     @tool
     def one() -> int:
@@ -112,7 +107,7 @@ def test_a_branch_has_the_same_settings() -> None:
         assert first.execution is not None
         assert first.execution.state is State.RESTORED
         assert [s for s in seen if not isinstance(s, bool)] == [branch] * 4
-        assert [s for s in seen if isinstance(s, bool)] == [True]
+        assert [s for s in seen if isinstance(s, bool)] == [True, True]
     assert agent.memory.steps == []
 
 
@@ -180,7 +175,7 @@ def test_a_forgotten_branch_is_closed() -> None:
     branch = agent.branch()
     del branch
     gc.collect()
-    assert agent.fake.forked[0].closes == 1
+    eventually(lambda: agent.fake.forked[0].closes == 1, "it is not closed")
 
 
 def test_a_forgotten_agent_lives_as_long_as_its_branch() -> None:

@@ -7,8 +7,8 @@ import io
 from rich.console import Console
 
 from orchestrator.agents import CodeAgent
+from orchestrator.agents.printer import MAX_SHOWN, RunPrinter
 from orchestrator.config import Config
-from orchestrator.console import MAX_SHOWN, RunPrinter
 from orchestrator.demo import SCRIPT, choose_model
 from orchestrator.events import Execution, ExecutionError, Finished, Logs, Output, State, Status, ToolCall, ToolOutcome
 from orchestrator.models import ModelReply, OpenAIServerModel, ScriptedModel, TokenUsage

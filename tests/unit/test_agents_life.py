@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from orchestrator.agents import (
-    ActionStep,
-    CodeAction,
-    CodeAgent,
-    FinalAnswerStep,
-    SystemPromptStep,
-    TaskStep,
-)
+from orchestrator.agents import ActionStep, CodeAction, CodeAgent, FinalAnswerStep, SystemPromptStep, TaskStep
 from orchestrator.errors import AgentError, AgentInterrupted, ConfigError, SandboxDied, ToolError
 from orchestrator.events import Status
 from orchestrator.models import ChatMessage, ModelReply, ScriptedModel
+from orchestrator.portal import Portal
 from orchestrator.tools import tool
 from tests.unit.fake_sandbox import HANG, FakeSandbox, FakeSettings, answered, ran
 from tests.unit.scripted_agents import agent_with, step
+from tests.waiting import eventually
+
+DEADLINE = 5.0  # seconds
 
 # Interrupting.
 
@@ -214,7 +212,51 @@ def test_an_agent_that_is_forgotten_closes_its_sandbox() -> None:
     agent.run("one")
     del agent
     gc.collect()
-    assert settings.made[0].closes == 1
+    eventually(lambda: settings.made[0].closes == 1, "its sandbox is not closed")
+
+
+@pytest.mark.parametrize("how", ["closed", "forgotten"])
+def test_nothing_is_left_to_do_at_exit_for_an_agent_that_is_gone(how: str) -> None:
+    settings = FakeSettings(scripts=[[answered(1)]])
+    agent = own(settings, 1)
+    agent.run("one")
+    if how == "closed":
+        agent.close()
+    del agent
+    gc.collect()
+    eventually(lambda: settings.made[0].closes == 1, "its sandbox is not closed")
+    seen = weakref.ref(settings.made[0])
+    settings.made.clear()
+
+    def is_gone() -> bool:
+        gc.collect()
+        return seen() is None
+
+    eventually(is_gone, "something still holds the sandbox, such as an exit handler")
+
+
+def test_forgetting_an_agent_waits_for_nothing() -> None:
+    """Garbage is noticed in any thread, also in one that the loop waits for."""
+    settings = FakeSettings(scripts=[[answered(1)]])
+    agent = own(settings, 1)
+    agent.run("one")
+    forgotten = [agent]
+    del agent
+    noticed = threading.Event()
+
+    def notice() -> None:
+        forgotten.clear()
+        gc.collect()
+        noticed.set()
+
+    async def busy() -> bool:
+        threading.Thread(target=notice).start()
+        return noticed.wait(
+            DEADLINE
+        )  # the loop does nothing else meanwhile, and 10 s would be the end of a wait for it
+
+    assert Portal.run(busy())
+    eventually(lambda: settings.made[0].closes == 1, "its sandbox is not closed")
 
 
 def test_async_with() -> None:
@@ -273,7 +315,7 @@ def test_wrong_arguments_are_refused() -> None:
     ]:
         with pytest.raises(error):
             CodeAgent([], ScriptedModel([]), **more)  # type: ignore[arg-type]
-    with pytest.raises(AgentError, match="two tools are named 'one'"):
+    with pytest.raises(AgentError, match="two tools or agents are named 'one'"):
         CodeAgent([one, one], ScriptedModel([]))
     with pytest.raises(ToolError, match="undescribed"):
         CodeAgent([undescribed], ScriptedModel([]))

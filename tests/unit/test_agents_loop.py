@@ -21,6 +21,7 @@ from orchestrator.agents import (
     SystemPromptStep,
     TaskStep,
 )
+from orchestrator.agents.observation import Observation
 from orchestrator.errors import AgentError, ModelUnavailable
 from orchestrator.events import Execution, FinalAnswer, Finished, Logs, Output, State, Status
 from orchestrator.models import ChatMessage, ModelReply, ScriptedModel, TokenUsage
@@ -48,8 +49,8 @@ def test_events_come_in_order() -> None:
     events = list(agent.run("task", stream=True))
     assert [type(event) for event in events] == [
         TaskStep,
-        *(StepStarted, CodeAction, Output, Finished, ActionStep),
-        *(StepStarted, CodeAction, Finished, ActionStep),
+        *(StepStarted, CodeAction, Output, Finished, Observation, ActionStep),
+        *(StepStarted, CodeAction, Finished, Observation, ActionStep),
         FinalAnswerStep,
     ]
     assert events[1] == StepStarted(1, 20)
@@ -193,6 +194,8 @@ def test_an_answer_that_a_check_refuses_goes_back() -> None:
     assert seen == [(3, 1), (12, 2), (4, 3)]
     errors = [s.error.message for s in agent.memory.steps if isinstance(s, ActionStep) and s.error]
     assert errors == ["Check is_even did not accept the final answer.", "Check is_small failed with error: too large"]
+    for reason, request in zip(errors, requests(agent)[1:], strict=True):
+        assert reason in request[-1].content
 
 
 def test_an_answer_of_code_that_failed_afterwards_does_not_count() -> None:

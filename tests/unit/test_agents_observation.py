@@ -7,17 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.agents.observation import MAX_CALLS_NAMED, MAX_REASON_LENGTH, MAX_VALUE_LENGTH, observe, truncate
-from orchestrator.events import (
-    Ending,
-    Execution,
-    ExecutionError,
-    Files,
-    FinalAnswer,
-    Logs,
-    State,
-    Status,
-    ToolOutcome,
-)
+from orchestrator.events import Ending, Execution, ExecutionError, Files, FinalAnswer, Logs, State, Status, ToolOutcome
 
 
 def seen(limit: int = 1000, **fields: object) -> tuple[str, str, str | None]:

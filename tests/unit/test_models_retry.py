@@ -26,6 +26,16 @@ def test_delays_double() -> None:
     assert all(2.0 ** (n - 1) / 2 <= policy.delay(n, None) <= 2.0 ** (n - 1) for n in range(1, 8))
 
 
+@pytest.mark.parametrize(("failures", "most"), [(1, 8.0), (2, 16.0), (3, 30.0), (50, 30.0)])
+def test_jitter_is_spread_over_its_range_and_stays_in_it(failures: int, most: float) -> None:
+    policy = RetryPolicy(base_delay=8.0, max_delay=30.0)
+    delays = [policy.delay(failures, None) for _ in range(500)]
+    assert most / 2 <= min(delays) < 0.55 * most  # 0.9 to the power of 500 is the chance that one bound is not seen
+    assert 0.95 * most < max(delays) <= most
+    assert len(set(delays)) > 400
+    assert policy.delay(failures, 100.0) == 100.0  # what the endpoint asks for is waited for as it is
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -43,6 +53,10 @@ def test_delays_double() -> None:
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
+
+
+def test_a_date_of_a_far_year_counts_as_absent() -> None:
+    assert retry_after({"retry-after": f"Mon, 01 Jan {'9' * 40} 00:00:00 GMT"}) is None
 
 
 def test_retry_after_a_coming_date() -> None:

@@ -1,18 +1,24 @@
-"""``ScriptedModel``, and what completions and stop sequences are read as."""
+"""``ScriptedModel``: its script, whole and in pieces, and what it keeps."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from orchestrator.errors import ModelReplyInvalid, ModelUnavailable
-from orchestrator.models import ChatMessage, ModelReply, ScriptedModel, TokenUsage
-from orchestrator.models.completion import parse_completion
-from orchestrator.models.model import cut_at_stop
+from orchestrator.errors import ModelUnavailable
+from orchestrator.models import (
+    Asked,
+    ChatMessage,
+    ChatToolCall,
+    ModelDelta,
+    ModelReply,
+    ScriptedModel,
+    StreamingModel,
+    TokenUsage,
+    ToolSchema,
+    joined,
+)
 
 
 def test_the_script_is_given_in_order_and_requests_are_kept() -> None:
@@ -32,28 +38,29 @@ def test_usage_adds_up() -> None:
     assert (TokenUsage(1, 2) + TokenUsage(3, 4)).total_tokens == 10
 
 
-@given(st.text(), st.lists(st.text(min_size=1), max_size=3))
-def test_a_cut_text_has_no_stop_sequence(text: str, stops: list[str]) -> None:
-    cut = cut_at_stop(text, stops)
-    assert text.startswith(cut)
-    assert not any(stop in cut for stop in stops)
+def test_a_script_of_tool_calls_and_what_was_asked() -> None:
+    call, tool = ChatToolCall("f", {"x": 1}, "a"), ToolSchema("f", "does", {"type": "object"})
+    model = ScriptedModel([ModelReply("", None, (call,)), "b"])
+    question = ChatMessage("user", "q")
+    assert asyncio.run(model.generate([question], ["END"], tools=[tool])).tool_calls == (call,)
+    asyncio.run(model.generate([], response_format={"type": "json_object"}))
+    assert model.calls == (
+        Asked((question,), ("END",), (tool,)),
+        Asked((), response_format={"type": "json_object"}),
+    )
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens"]), inner, max_size=3
-        )
-    ),
-)
+def test_a_stream_gives_the_same_script_word_by_word() -> None:
+    async def pieces(model: ScriptedModel) -> list[ModelDelta]:
+        return [delta async for delta in model.generate_stream([])]
 
-
-@given(st.text() | JSON.map(json.dumps) | JSON.map(lambda c: json.dumps({"choices": [{"message": c}], "usage": c})))
-def test_any_body_is_a_reply_or_invalid(body: str) -> None:
-    try:
-        reply = parse_completion("m", body)
-    except ModelReplyInvalid:
-        return
-    assert reply.text.encode("utf-8").decode() == reply.text
+    reply = ModelReply("two words", TokenUsage(1, 2), (ChatToolCall("f", {"x": 1}, "a"),))
+    model = ScriptedModel(["first", reply])
+    assert isinstance(model, StreamingModel)
+    assert asyncio.run(model.generate([])).text == "first"
+    streamed = asyncio.run(pieces(model))
+    assert [delta.text for delta in streamed if delta.text] == ["two", " words"]
+    assert joined(streamed) == reply
+    assert [call.stream for call in model.calls] == [False, True]
+    with pytest.raises(ModelUnavailable, match="has 2 replies"):
+        asyncio.run(pieces(model))

@@ -17,7 +17,8 @@ from executor_image.runner.channel import Channel
 from executor_image.runner.tools import Calls, ToolError, make_function
 from executor_image.runner.values import NotPortable
 from orchestrator.errors import ProtocolViolation
-from orchestrator.sandbox.values import decode_arguments, encode
+from orchestrator.sandbox.values import encode
+from tests.unit.value_samples import decode_arguments
 
 NONCE = bytes(range(16))
 DEADLINE = 10.0

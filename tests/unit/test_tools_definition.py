@@ -276,6 +276,7 @@ def test_setup_happens_once_in_many_threads() -> None:
     [
         ({"name": "two words"}, "must be a Python identifier"),
         ({"name": "class"}, "must be a Python identifier"),
+        ({"name": "__builtins__"}, "Python's own"),
         ({"name": None}, "set 'name' to a text"),
         ({"description": " "}, "set 'description' to a text"),
         ({"output_type": "text"}, "output_type 'text' is none of"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal, Optional, Union
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.tools.arguments import mismatch
 from orchestrator.tools.docstring import parse_docstring
+from orchestrator.tools.mismatch import mismatch
 from orchestrator.tools.schema import type_schema
 
 
@@ -50,9 +51,15 @@ class Mixed(Enum):
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
         (Literal[1, 2], {"type": "integer", "enum": [1, 2]}),
         (Literal["a", 1], {"type": ["string", "integer"], "enum": ["a", 1]}),
+        (Literal[Mixed.A, "x", Size.LARGE], {"type": ["string", "integer"], "enum": ["a", "x", 2]}),
         (Size, {"type": "integer", "enum": [1, 2]}),
         (Mixed, {"type": ["string", "integer"], "enum": ["a", 1]}),
         (Annotated[int, "how many"], {"type": "integer"}),
+        (set, {"type": "array", "uniqueItems": True}),
+        (frozenset[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}),
+        (Sequence[str], {"type": "array", "items": {"type": "string"}}),
+        (Iterable, {"type": "array"}),
+        (Mapping[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
         (list[Literal["x"]], {"type": "array", "items": {"type": "string", "enum": ["x"]}}),
     ],
 )
@@ -69,6 +76,15 @@ def test_a_union_names_what_is_wrong_with_each_option() -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_any_takes_every_value(value: Any) -> None:
     assert mismatch(type_schema(Any), value) == ""
+
+
+def test_a_value_that_cannot_be_written_out_is_told_of_all_the_same() -> None:
+    """Python writes no int of so many digits; a key of thousands of characters is cut."""
+    huge = 10**5000
+    assert mismatch({"type": "string"}, huge) == "must be string, not int <int>"
+    assert mismatch({"enum": ["a"]}, huge) == "must be one of ['a'], not int <int>"
+    assert mismatch(type_schema(dict[Any, str]), {huge: 1}) == "at [<int>] must be string, not int 1"
+    assert len(mismatch(type_schema(dict[str, str]), {"k" * 5000: 1})) < 200
 
 
 def test_a_docstring_is_read_in_parts() -> None:
@@ -91,6 +107,10 @@ def test_a_docstring_is_read_in_parts() -> None:
     assert docs.summary == "Does a thing.\n\nWith care: always."
     assert docs.arguments == {"a": "first line", "b": '"x: y"', "c": "third"}
     assert docs.returns == "A text, on two lines."
+
+
+def test_a_class_describes_its_fields_under_attributes() -> None:
+    assert parse_docstring("A thing.\n\nAttributes:\n    a: first").arguments == {"a": "first"}
 
 
 @given(st.text())
