@@ -13,7 +13,7 @@ from collections.abc import Iterator
 HEADER = struct.Struct("<IB")
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
-EXECUTE_HEAD = struct.Struct("<16sQ")  # nonce, execution id
+EXECUTE_HEAD = struct.Struct("<16sQI")  # nonce, execution id, length of the variables; then they, then the code
 CALL_HEAD = struct.Struct("<16sIH")  # nonce, call number, length of the name; then name, then arguments
 TOOL_HEAD = struct.Struct("<IB")  # call number, 0 value | 1 failure
 RESULT_HEAD = struct.Struct("<16sB")  # nonce, one of OUTCOME_*
@@ -25,7 +25,7 @@ SWEPT_BODY = struct.Struct("<II")  # processes that were killed, and that are st
 # supervisor -> runner
 SETUP = 1  # JSON: import rules, tools, environment; the first frame, once
 FORK = 2  # FORK_BODY; comes with the copy's channel as a descriptor, of a branch also with what its 1 and 2 write to
-EXECUTE = 3  # EXECUTE_HEAD, code
+EXECUTE = 3  # EXECUTE_HEAD, serialised Pairs, code
 TOOL_RESULT = 4  # TOOL_HEAD, serialised Value or JSON [type name, message]
 FILE = 6  # JSON request, NUL, data
 INTERRUPT = 7  # u64 execution id: before the warden is told to send the signal
@@ -93,7 +93,7 @@ FROM_RUNNER: Legal = {
 TO_RUNNER: Legal = {
     SETUP: (0, MAX_SETUP),
     FORK: (FORK_BODY.size, FORK_BODY.size),
-    EXECUTE: (EXECUTE_HEAD.size, EXECUTE_HEAD.size + MAX_CODE),
+    EXECUTE: (EXECUTE_HEAD.size, EXECUTE_HEAD.size + MAX_VALUE + MAX_CODE),
     TOOL_RESULT: (TOOL_HEAD.size, TOOL_HEAD.size + MAX_OUTCOME),
     INTERRUPT: (U64.size, U64.size),
     FILE: (0, MAX_FILE_PIECE + (64 << 10)),

@@ -13,7 +13,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
@@ -21,8 +21,9 @@ from typing import NoReturn
 from executor_image import frames
 
 BRANCHES = "/branches"  # a folder of each branch's workspace
-_GONE_SECONDS = 2.0  # for what was killed to be gone; freeing a few GiB takes a second
-_LOOK_AGAIN = 0.0005  # seconds between two looks
+_GONE_SECONDS = 3.0  # for what was killed to be gone: a second for a few GiB; more for a fork bomb on a busy machine
+# Seconds between two looks: most wait for less than a few of the first, and long ones must not take a core.
+_LOOK_AGAIN, _LOOK_AGAIN_AT_LAST = 0.0005, 0.02
 _READ_SIZE = 64 << 10
 
 
@@ -83,14 +84,22 @@ def _all_stopped() -> list[Found]:
 
     A fork that was under way hands the signal on to its child, which may appear after a first look.
     """
-    deadline = time.monotonic() + _GONE_SECONDS
     found: list[Found] = []
-    while time.monotonic() < deadline:
+    for _ in _looks():
         before, found = found, list(processes())
         if found == before and all(process.stopped or process.pid == 1 for process in found):  # that one hears nothing
             break
-        time.sleep(_LOOK_AGAIN)
     return found
+
+
+def _looks() -> Iterator[None]:
+    """One for each look there is time for, at longer and longer intervals."""
+    deadline, pause = time.monotonic() + _GONE_SECONDS, _LOOK_AGAIN
+    yield
+    while time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, _LOOK_AGAIN_AT_LAST)
+        yield
 
 
 def _descendants(found: Iterable[Found], roots: set[int]) -> set[int]:
@@ -108,9 +117,11 @@ def _descendants(found: Iterable[Found], roots: set[int]) -> set[int]:
 
 
 def _wait_until_gone(doomed: set[int]) -> set[int]:
-    deadline = time.monotonic() + _GONE_SECONDS
-    while (left := doomed & {process.pid for process in processes()}) and time.monotonic() < deadline:
-        time.sleep(_LOOK_AGAIN)
+    left: set[int] = doomed
+    for _ in _looks():
+        left = doomed & {process.pid for process in processes()}
+        if not left:
+            break
     return left
 
 

@@ -25,6 +25,7 @@ SECRET_BYTES = 32
 UNWATCHED = "the process that watches over the sandbox is gone"
 UNENDING = "something that the code has started cannot be ended"
 LAST_WORDS = 2.0  # seconds for the host to hear why, before this process ends, and with it the container
+LEAVING = 1.0  # seconds; the end of one stream and a request on another are heard in any order
 ATTACH_DEADLINE = 20.0  # seconds for somebody to attach to a branch that was made
 PRESSURE_POLL = 0.02  # seconds between two looks at the memory while code runs
 PRESSURE_SHARE = 0.8  # of the memory limit: while code runs, older checkpoints go above this
@@ -67,6 +68,7 @@ class Container:
         self.branch_numbers = Numbers()
         self.lock = asyncio.Lock()
         self.branches: list[Branch] = []
+        self._left = asyncio.Event()  # a branch has
         self.secrets: dict[int, bytes] = {}  # of branches that nobody has attached to yet
         self.over = ""
         self._given_up = False
@@ -234,9 +236,19 @@ class Container:
                 return True
         return False
 
+    async def has_room(self) -> bool:
+        """Whether there may be another branch. The end of one that the host has closed just before is waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING):
+                while len(self.branches) > MAX_BRANCHES:
+                    self._left.clear()
+                    await self._left.wait()
+        return len(self.branches) <= MAX_BRANCHES
+
     async def forget(self, branch: Branch, number: int) -> None:
         """A branch is over: what is left of it is killed, and its workspace removed."""
         self.branches.remove(branch)
+        self._left.set()
         branch.tree.close()
         if await self.clean(branch):
             with suppress(PeerGone):

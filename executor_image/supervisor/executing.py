@@ -78,7 +78,8 @@ class Executing:
             return
         tree = self._owner.tree
         tree.thaw()
-        tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(running.nonce, request.id), request.code)
+        head = frames.EXECUTE_HEAD.pack(running.nonce, request.id, len(request.variables))
+        tree.head.send(frames.EXECUTE, head, request.variables, request.code)
         self.after(request.timeout_seconds, lambda: self._stop(pb.Finished.STATUS_TIMEOUT))
         self._container.watch_memory()
 

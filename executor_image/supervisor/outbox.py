@@ -71,6 +71,11 @@ class Outbox:
         self._press()
         return item.message() if isinstance(item, _Piece) else item
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits to be sent."""
+        return not self._items
+
     def _press(self) -> None:
         if self._bytes > HIGH_WATER and not self._pressed:
             self._pressed = True

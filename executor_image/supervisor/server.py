@@ -2,6 +2,7 @@
 
 Closing the first stream ends the container at once (a session is used once); a silent one, or none at all, after the
 lease; any one after the lifetime. So nothing outlives a killed orchestrator, whatever happens to the engine's clean-up.
+A host that has said so (``Open.outlives_host``) is waited for, or another one that knows the token, for one lease.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from executor_api.v1 import executor_pb2_grpc
 from executor_image import frames
 from executor_image.supervisor.container import MAX_BRANCHES, Container
 from executor_image.supervisor.facts import facts
+from executor_image.supervisor.orphan import Orphan
 from executor_image.supervisor.peer import Peer
 from executor_image.supervisor.session import HostViolation, Session
 from executor_image.supervisor.setup import setup_body
@@ -35,6 +37,7 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE = 4 << 20
 READY_DEADLINE = 20.0  # seconds for a runner to start
 NONCE_BYTES = 32
+_Session = Session  # the class below has a method of that name
 
 
 def proof(token: bytes, label: bytes, *nonces: bytes) -> bytes:
@@ -45,17 +48,23 @@ def proof(token: bytes, label: bytes, *nonces: bytes) -> bytes:
 class Executor(executor_pb2_grpc.ExecutorServicer):
     """Serves the one session of this container, and its branches."""
 
-    def __init__(self, staged: Staged, token: bytes, lease: asyncio.TimerHandle) -> None:
+    def __init__(self, staged: Staged, token: bytes, lease: float) -> None:
         self._staged = staged
         self._token = token
         self._lease = lease
+        self._unopened = asyncio.get_running_loop().call_later(lease, end)
         self._taken = False
         self._container: Container | None = None
+        self._orphan: Orphan | None = None
 
     async def Session(self, request_iterator: object, context: Any) -> None:
-        """One stream, to its end. The process ends with the first one."""
+        """One stream, to its end."""
         if self._container:
-            await self._serve_branch(self._container, context)
+            message = await context.read()
+            if self._container.opened.outlives_host and message is not grpc.aio.EOF and message.HasField("hello"):
+                await self._serve_resumed(message.hello, context)
+            else:
+                await self._serve_branch(self._container, message, context)
         elif self._taken:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this executor has had its session")
         else:
@@ -63,25 +72,59 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
             await self._serve_container(context)
 
     async def _serve_container(self, context: Any) -> None:
-        opened = await self._prove(context)
         try:
+            opened = (await self._prove((await self._expect(context, "hello")).hello, context, "open", b"host")).open
             staged = self._staged
             container = Container(staged, opened)
             session = Session(container, 0, Peer(staged.runner, staged.runner_pid), staged.pipes)
             session.tree.head.send(frames.SETUP, setup_body(opened))
             async with asyncio.timeout(READY_DEADLINE):
                 await session.ready
-            await context.write(pb.ExecutorMessage(ready=facts(staged, opened, platform.python_version())))
-            self._lease.cancel()
+            ready = facts(staged, opened, platform.python_version())
+            self._unopened.cancel()
             self._container = container
-            await _converse(session, context)
         except HostViolation as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
-            end()
+            if self._container is None:
+                end()
+        await self._serve_first(session, context, pb.ExecutorMessage(ready=ready))
 
-    async def _serve_branch(self, container: Container, context: Any) -> None:
-        attach = (await context.read()).attach
+    async def _serve_first(self, session: _Session, context: Any, first: pb.ExecutorMessage) -> None:
+        """The stream of the container's own branch, with which the container ends, unless that is to wait.
+
+        ``first`` is said at the beginning; the host may have heard it and be lost before that is known here.
+        """
+        outlives = self._container is not None and self._container.opened.outlives_host
+        try:
+            await context.write(first)
+            await _converse(session, context)
+        except HostViolation as error:
+            outlives = False
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        finally:
+            if not outlives or session.spent:
+                end()
+            self._orphan = Orphan(session, self._lease, end)
+
+    async def _serve_resumed(self, hello: pb.Hello, context: Any) -> None:
+        """The stream of a host that comes after another one. Until it has proven the token, nothing changes."""
+        await self._prove(hello, context, "resume", b"resume")
+        orphan, self._orphan = self._orphan, None
+        if orphan is None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this session has its host")
+            return
+        try:
+            await orphan.resumed()
+        except TimeoutError:
+            end()
+        except asyncio.CancelledError:  # this host has gone, too
+            self._orphan = Orphan(orphan.session, self._lease, end)
+            raise
+        await self._serve_first(orphan.session, context, pb.ExecutorMessage(resumed=orphan.session.as_resumed()))
+
+    async def _serve_branch(self, container: Container, message: Any, context: Any) -> None:
+        attach = message.attach if message is not grpc.aio.EOF else pb.Attach()
         session = container.attach(attach.branch, attach.secret)
         if not isinstance(session, Session):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "there is no such branch to attach to")
@@ -94,9 +137,8 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
         finally:
             session.close()
 
-    async def _prove(self, context: Any) -> pb.Open:
+    async def _prove(self, hello: pb.Hello, context: Any, kind: str, label: bytes) -> pb.HostMessage:
         """Each side shows that it knows the token, and only then anything is done."""
-        hello = (await self._expect(context, "hello")).hello
         if hello.protocol_version != PROTOCOL_VERSION:
             await context.write(pb.ExecutorMessage(challenge=pb.Challenge(protocol_version=PROTOCOL_VERSION)))
             why = f"this executor speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol_version}"
@@ -106,10 +148,10 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
         mine = proof(self._token, b"executor", *bound)
         challenge = pb.Challenge(protocol_version=PROTOCOL_VERSION, executor_nonce=nonce, proof=mine)
         await context.write(pb.ExecutorMessage(challenge=challenge))
-        opened = (await self._expect(context, "open")).open
-        if not hmac.compare_digest(opened.proof, proof(self._token, b"host", *bound)):
+        message = await self._expect(context, kind)
+        if not hmac.compare_digest(getattr(message, kind).proof, proof(self._token, label, *bound)):
             await self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, "the host does not know the token")
-        return opened
+        return message
 
     async def _expect(self, context: Any, kind: str) -> pb.HostMessage:
         message = await context.read()
@@ -118,7 +160,8 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
         return message  # type: ignore[no-any-return]
 
     async def _refuse(self, context: Any, code: grpc.StatusCode, why: str) -> None:
-        asyncio.get_running_loop().call_later(1.0, end)  # time for the status to reach the host
+        if self._container is None:
+            asyncio.get_running_loop().call_later(1.0, end)  # time for the status to reach the host
         await context.abort(code, why)
 
 
@@ -169,7 +212,7 @@ async def _serve(staged: Staged, lease: float, lifetime: float) -> None:
             ("grpc.http2.max_pings_without_data", 0),
         ]
     )
-    executor = Executor(staged, _take_token(), loop.call_later(lease, end))
+    executor = Executor(staged, _take_token(), lease)
     executor_pb2_grpc.add_ExecutorServicer_to_server(executor, server)  # type: ignore[no-untyped-call]
     server.add_insecure_port(f"unix:{SOCKET_DIR}/starting.sock")
     await server.start()

@@ -28,7 +28,9 @@ from executor_image.supervisor.states import States
 from executor_image.supervisor.tree import ForkTree, Woken
 
 FREEZE_AFTER = 0.25  # seconds without a request, after which the branch's processes are stopped
-KILL_DEADLINE = 5.0  # seconds for a kill to be done and the state to be back; it takes milliseconds
+# Seconds for a kill to be done, and as many for the state to be back. It takes milliseconds, a fork bomb more.
+KILL_DEADLINE = 8.0
+LAST_RESORT = KILL_DEADLINE + 1  # seconds from a death to giving up, should going back stop despite its deadline
 FILE_DEADLINE = 20.0  # seconds for one file request of at most 1 MiB
 FORK_DEADLINE = 5.0  # seconds for the head to make a checkpoint: it copies page tables, and reads what is new in files
 
@@ -46,6 +48,8 @@ class Session:
         self.outbox = Outbox(self._on_pressure)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.spent = False  # nothing can be run any more
+        self.last_execution = 0  # that the host has asked for
+        self.grace = container.opened.grace_seconds
         self._container = container
         self._execution = Executing(container, self)
         self._pipes = Pipes(*pipes, self._execution.take_output)
@@ -73,8 +77,8 @@ class Session:
         """
         match message.WhichOneof("kind"):
             case "execute":
-                if len(message.execute.code) > frames.MAX_CODE:
-                    raise HostViolation(f"{len(message.execute.code)} bytes of code")
+                _check_execute(message.execute)
+                self.last_execution = message.execute.id
                 self._begin(lambda: self._execution.start(message.execute))
             case "tool_result":
                 self._execution.answer_call(message.tool_result)
@@ -99,12 +103,14 @@ class Session:
                 self._begin(lambda: self._file({"op": "list"}))
             case "checkpoint" | "rollback" | "fork" | "list_checkpoints" | "drop_checkpoint":
                 self._begin(lambda: self._request(message))
+            case "end":
+                os._exit(0)
             case kind:
                 raise HostViolation(f"{kind} is not legal in an open session")
 
     def _begin(self, operation: Callable[[], None]) -> None:
         """Begins an operation, once what is under way by itself is done."""
-        if self.executing or self._file_timer or self._waiting or self._requesting:
+        if self.is_busy:
             raise HostViolation("one operation at a time")
         self.settle()
         if self._idle_timer:
@@ -223,6 +229,15 @@ class Session:
         """User code is running."""
         return self._execution.running is not None
 
+    @property
+    def is_busy(self) -> bool:
+        """Something that the host asked for has not ended."""
+        return bool(self.executing or self._file_timer or self._waiting or self._requesting)
+
+    def as_resumed(self) -> pb.Resumed:
+        """What a host that goes on with it has to know."""
+        return pb.Resumed(last_execution=self.last_execution, forkable=not self.has_threads())
+
     def begin(self) -> None:
         """The first head is there; it makes its first checkpoint."""
         self._unsettled = True
@@ -303,6 +318,13 @@ class Session:
 
     # ------------------------------------------------------------------------------------------- stopping, dying
 
+    def stop(self) -> None:
+        """What runs is interrupted, and killed after the grace; a file request, which hears of nothing, at once."""
+        self.settle()
+        self.handle(pb.HostMessage(interrupt=pb.Interrupt(id=self.last_execution)))
+        if self._file_timer:
+            self.kill()
+
     def kill(self) -> None:
         """The head is killed; its exit brings the state of before back."""
         if self._execution.running:
@@ -347,7 +369,7 @@ class Session:
         running = self._execution.running
         if running:
             running.killed = True
-            self._execution.after(2 * KILL_DEADLINE, self.give_up)  # should going back stop half-way: it has a deadline
+            self._execution.after(LAST_RESORT, self.give_up)
         try:
             async with asyncio.timeout(KILL_DEADLINE):
                 if not await self._container.clean(self):
@@ -388,6 +410,13 @@ class Session:
         self._execution.abandon()
         self._pipes.close()
         self._closing = asyncio.get_running_loop().create_task(self._container.forget(self, self.branch))
+
+
+def _check_execute(execute: pb.Execute) -> None:
+    if len(execute.code) > frames.MAX_CODE:
+        raise HostViolation(f"{len(execute.code)} bytes of code")
+    if len(execute.variables) > frames.MAX_VALUE:
+        raise HostViolation(f"{len(execute.variables)} bytes of variables")
 
 
 def _path(path: bytes) -> str:

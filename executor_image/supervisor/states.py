@@ -25,6 +25,7 @@ STATE_DEADLINE = 15.0  # seconds for one request; a fork of a few GiB takes a te
 BIRTH_DEADLINE = 3.0  # seconds for the first process of a branch: other branches' kills may have to wait for that
 THREADS = "threads of the code are alive, and they cannot be copied: let them end, or go back to a state without them"
 
+TOO_MANY = f"there are {MAX_BRANCHES} branches already; close one first"
 FULL = "there is too little memory, or there are too few processes or descriptors left"
 
 Answer = TypeVar("Answer")
@@ -181,11 +182,13 @@ class States:
     async def _fork(self, source: Checkpoint | None) -> pb.StateReply:
         if source is None and self._home.has_threads():
             raise Refused(THREADS)
+        if not await self._container.has_room():
+            raise Refused(TOO_MANY)
         at = source or self._tree
         # While there is a process that is in no tree, nobody sweeps; and nobody waits long for one that is hostile.
         async with self._container.lock, asyncio.timeout(BIRTH_DEADLINE):
-            if len(self._container.branches) > MAX_BRANCHES:
-                raise Refused(f"there are {MAX_BRANCHES} branches already; close one first")
+            if len(self._container.branches) > MAX_BRANCHES:  # another was made meanwhile
+                raise Refused(TOO_MANY)
             head, pipes = await self._born(source)
             number, secret = self._container.new_secret()
             branch = self._home.adopt(number, head, pipes)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from executor_image import frames
 from executor_image.supervisor.peer import Peer, PeerGone
 
-# Seconds, above what a sweep takes at the most. User code may have stopped the warden, and then nobody can wake it.
-ANSWER_DEADLINE = 4.5
+# Seconds, above the two waits of a sweep. User code may have stopped the warden, and then nobody can wake it.
+ANSWER_DEADLINE = 6.5
 
 
 @dataclass(frozen=True)

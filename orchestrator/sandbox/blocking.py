@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.events import Execution
+from orchestrator.portal import Portal
+from orchestrator.sandbox.any_sandbox import AnySandbox, OnText
 from orchestrator.sandbox.files import Files
-from orchestrator.sandbox.isolation import Isolation
-from orchestrator.sandbox.portal import Portal
-from orchestrator.sandbox.sandbox import AsyncSandbox, OnText
 from orchestrator.sandbox.state import Checkpoint, Rollback, Which
+
+if TYPE_CHECKING:
+    from orchestrator.sandbox.isolation import Isolation
 
 
 class Sandbox:
     """``AsyncSandbox`` for code that does not await: the same arguments, methods and errors; usable from any thread."""
 
     def __init__(self, **settings: Any) -> None:
+        from orchestrator.sandbox.sandbox import AsyncSandbox  # an app with a service has no engine to be imported
+
         self._wrap(AsyncSandbox(**settings))
 
-    def _wrap(self, sandbox: AsyncSandbox) -> None:
+    def _wrap(self, sandbox: AnySandbox) -> None:
         self._sandbox = sandbox
         self.files = Files(sandbox.files)
 
     @classmethod
-    def _around(cls, sandbox: AsyncSandbox) -> Sandbox:
+    def _around(cls, sandbox: AnySandbox) -> Sandbox:
         """The face of a sandbox that is there already."""
         face = cls.__new__(cls)
         face._wrap(sandbox)
@@ -46,7 +51,7 @@ class Sandbox:
         self.close()
 
     @property
-    def asynchronous(self) -> AsyncSandbox:
+    def asynchronous(self) -> AnySandbox:
         """The sandbox behind this face. It lives on the background loop of ``Portal``."""
         return self._sandbox
 
@@ -115,8 +120,12 @@ class Sandbox:
         code: str,
         *,
         timeout: float | None = None,
+        variables: Mapping[str, Any] | None = None,
         on_stdout: OnText | None = None,
         on_stderr: OnText | None = None,
     ) -> Execution:
         """See ``AsyncSandbox.run_code``. The handlers run on the background loop."""
-        return Portal.run(self._sandbox.run_code(code, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr))
+        running = self._sandbox.run_code(
+            code, timeout=timeout, variables=variables, on_stdout=on_stdout, on_stderr=on_stderr
+        )
+        return Portal.run(running)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import BoundArguments
@@ -13,19 +13,17 @@ from typing import Any
 
 from executor_api.v1 import executor_pb2 as pb
 
-from orchestrator.audit.records import Approval, Happening, ToolBegun, ToolEnded, milliseconds
+from orchestrator.audit.records import ToolBegun, ToolEnded
 from orchestrator.errors import AuditError
 from orchestrator.events import Ending, ToolCall, ToolOutcome
 from orchestrator.policy import ALLOWED, ToolCallRequest, Verdict
-from orchestrator.sandbox.approval import Approver
+from orchestrator.sandbox.approval import Approver, Record, decided
 from orchestrator.sandbox.clock import Clock
 from orchestrator.sandbox.foreign import Foreign, Overdue, Raised
 from orchestrator.sandbox.grants import HostTool, HostTools
 from orchestrator.sandbox.invocation import Answer, failed, failure, invoke, refused, refused_arguments
 from orchestrator.sandbox.ledger import Ledger, OpenCall
 from orchestrator.sandbox.values import decode_call
-
-Record = Callable[[Happening], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +145,10 @@ class ToolCalls:
 
     async def _answer(self, call: OpenCall, made: ToolCall) -> Answer:
         tool = self._host.tools[made.name]
-        arguments = await self._checked(tool, made)
+        arguments = await self._checked(tool, made, call.weight)
         if isinstance(arguments, Answer):
             return arguments
-        verdict = await self._approved(call, ToolCallRequest(made.name, arguments, self._execution))
+        verdict = await self._approved(call, arguments)
         if not verdict.allowed:
             return refused(f"the call of {made.name}() was {verdict.reason}", verdict.rule)
         await self._host.record(
@@ -158,20 +156,22 @@ class ToolCalls:
         )
         call.made = True
         seconds = self._host.tools.timeout(made.name)
-        return self._within_budget(made.name, await invoke(tool, made, seconds, call.weight, self._host.foreign))
+        with self._clock.handed_over() if tool.stops_clock else nullcontext():
+            answer = await invoke(tool, made, seconds, call.weight, self._host.foreign)
+        return self._within_budget(made.name, answer)
 
-    async def _checked(self, tool: HostTool, made: ToolCall) -> Mapping[str, Any] | Answer:
+    async def _checked(self, tool: HostTool, made: ToolCall, weight: int) -> Mapping[str, Any] | Answer:
         """The arguments by name, or the refusal of those that the tool does not take.
 
         Where somebody will be asked about them they are checked whole, in a thread, as they may have many parts.
         Otherwise the tool does that itself when it is called.
         """
-        seconds = self._host.tools.timeout(tool.name)
+        seconds = self._host.tools.check_timeout(tool.name)
         try:
             if not self._host.approver.asks:
                 return tool.signature.bind(*made.args, **made.kwargs).arguments
             work = partial(tool.check, *made.args, **made.kwargs)
-            bound: BoundArguments = await self._host.foreign.run(work, is_async=False, seconds=seconds)
+            bound: BoundArguments = await self._host.foreign.run(work, is_async=False, seconds=seconds, weight=weight)
             return bound.arguments
         except TypeError as error:
             return refused_arguments(str(error))
@@ -182,15 +182,15 @@ class ToolCalls:
         except Overdue:
             return refused_arguments(f"{tool.name}(): its arguments could not be checked within {seconds:g} s")
 
-    async def _approved(self, call: OpenCall, request: ToolCallRequest) -> Verdict:
+    async def _approved(self, call: OpenCall, arguments: Mapping[str, Any]) -> Verdict:
         if not self._host.approver.asks:
             return ALLOWED
-        started = time.monotonic()
+        request = ToolCallRequest(call.name, arguments, self._execution)
+        return await decided(self._ask(request, call.weight), call.name, call.arguments_sha256, self._host.record)
+
+    async def _ask(self, request: ToolCallRequest, weight: int) -> Verdict:
         with self._clock.stopped():
-            verdict = await self._host.approver.ask(request)
-        asked = milliseconds(time.monotonic() - started)
-        await self._host.record(Approval(call.name, call.arguments_sha256, verdict.allowed, verdict.rule, asked))
-        return verdict
+            return await self._host.approver.ask(request, weight)
 
     def _within_budget(self, name: str, answer: Answer) -> Answer:
         """The answer; a result that is over the budget is left out."""

@@ -19,6 +19,7 @@ from typing import Any
 from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.errors import ProtocolViolation, SandboxDied, SandboxStartError
+from orchestrator.sandbox.folders import SOCKET_NAME
 from orchestrator.sandbox.grpc_quiet import grpc
 from orchestrator.sandbox.inbox import Inbox
 from orchestrator.sandbox.session import Phase, Session
@@ -26,9 +27,9 @@ from orchestrator.sanitise import one_line
 
 PROTOCOL_VERSION = 1
 MAX_DETAILS = 300  # characters of a status
-SOCKET_NAME = "executor.sock"
 MAX_MESSAGE = 4 << 20
 MAX_UNSENT = 4 << 20  # bytes of answers that an executor may leave untaken; until it takes some it is not listened to
+END_SECONDS = 2.0  # for an executor to end when it is told to; the engine ends it as well
 _NONCE_BYTES = 32
 _SESSION = f"/{pb.DESCRIPTOR.services_by_name['Executor'].full_name}/Session"
 _NEVER = 24 * 3600 * 1000  # milliseconds
@@ -100,7 +101,8 @@ class Channel:
     def connect(cls, directory: int, session: Session) -> Channel:
         """Opens the stream to the socket in ``directory``, an open descriptor that was passed by ``check_socket``.
 
-        The path goes through the descriptor, so no component of it can be replaced meanwhile.
+        The path goes through the descriptor, so no folder on it can be replaced meanwhile. The name in it can, by the
+        executor alone: it would be a fault of the executor's, and what is sent first tells nobody anything.
         """
         return cls(
             grpc.aio.insecure_channel(f"unix:/proc/self/fd/{directory}/{SOCKET_NAME}", options=_OPTIONS), session
@@ -128,6 +130,23 @@ class Channel:
         Raises:
             SandboxStartError: the peer does not know the token, or speaks another version.
         """
+        bound = await self._challenge(token)
+        self.write(pb.HostMessage(open=pb.Open(proof=proof(token, b"host", *bound), **settings)))
+        return (await self.read()).ready
+
+    async def resume(self, token: bytes) -> pb.Resumed:
+        """The same for a session that another process has opened, and that it has left; what ran has ended then.
+
+        Raises:
+            SandboxStartError: as of ``open``.
+        """
+        bound = await self._challenge(token)
+        self.session.resume()
+        self.write(pb.HostMessage(resume=pb.Resume(proof=proof(token, b"resume", *bound))))
+        return (await self.read()).resumed
+
+    async def _challenge(self, token: bytes) -> tuple[bytes, ...]:
+        """The executor has proven that it knows the token; gives what the host's proof is to be bound to."""
         session_id, nonce = secrets.token_bytes(16), secrets.token_bytes(_NONCE_BYTES)
         hello = pb.Hello(protocol_version=PROTOCOL_VERSION, session_id=session_id, host_nonce=nonce)
         self.write(pb.HostMessage(hello=hello))
@@ -140,8 +159,12 @@ class Channel:
         bound = (session_id, nonce, challenge.executor_nonce)
         if not hmac.compare_digest(challenge.proof, proof(token, b"executor", *bound)):
             raise SandboxStartError("the executor does not know this session's token")
-        self.write(pb.HostMessage(open=pb.Open(proof=proof(token, b"host", *bound), **settings)))
-        return (await self.read()).ready
+        return bound
+
+    @property
+    def is_open(self) -> bool:
+        """Its end has not come, as far as is known without asking."""
+        return self._ended is None and self._inbox.failure is None
 
     def write(self, message: pb.HostMessage) -> None:
         """Sends one message, after those before it. If the stream is closed, the next ``read`` says so."""
@@ -211,6 +234,16 @@ class Channel:
     def _end(self, reason: SandboxDied | ProtocolViolation) -> None:
         self._inbox.end(reason)
         self._taken.set()
+
+    async def end(self) -> None:
+        """Tells the executor to end, which one that outlives its host would not do with the stream; then closes.
+
+        That it has heard so is known when the stream ends: what gRPC has taken may still go with a stream that is
+        given up.
+        """
+        self.write(pb.HostMessage(end=pb.End()))
+        await asyncio.wait({self._reading}, timeout=END_SECONDS)
+        await self.close()
 
     async def close(self) -> None:
         """Ends the stream, and with it the container; whoever waits in ``read`` is told."""

@@ -27,6 +27,7 @@ from orchestrator.sandbox.engine import (
 )
 from orchestrator.sandbox.folders import SessionFolder, own_runtime_dir
 from orchestrator.sandbox.golden import require_as_asked
+from orchestrator.sandbox.ticket import Ticket
 from orchestrator.stack import runtimes
 from orchestrator.stack.runtimes import Runtime
 
@@ -51,9 +52,9 @@ class Container:
     runtime: Runtime
 
     @classmethod
-    async def start(cls, config: Config, image: str, packages: tuple[str, ...]) -> Container:
+    async def start(cls, config: Config, image: str, packages: tuple[str, ...], *, lasting: bool = False) -> Container:
         """Creates one, in which user code can read no third-party packages but these, compares it with what was asked
-        for, and starts it.
+        for, and starts it. One that is ``lasting`` is not removed as soon as this process has ended.
 
         Cancelling it waits until what the engine has made by then is gone; not for long, should the engine hang, and
         then that is removed when it goes on.
@@ -83,6 +84,7 @@ class Container:
             packages=packages,
             landlock=config.landlock != "off",
             runtime=config.runtime,
+            lasting=lasting,
         )
         try:
             starting = begun(_create_and_start, config, session, found.env)
@@ -98,6 +100,20 @@ class Container:
             folder.remove()
             raise
         return cls(made, session, folder, token, config, runtime)
+
+    @classmethod
+    def taken_over(cls, config: Config, ticket: Ticket) -> Container:
+        """One that a process has left which has ended; it is this process's now.
+
+        Raises:
+            TooManySandboxes, SandboxStartError: as of ``SessionFolder.adopt``.
+        """
+        folder = SessionFolder.adopt(own_runtime_dir(config), ticket.session.id, config.max_sandboxes)
+        return cls(ticket.container, ticket.session, folder, ticket.token, config, ticket.runtime)
+
+    def ticket(self, ready: bytes, settings: str, note: str) -> Ticket:
+        """For the process after this one."""
+        return Ticket(self.id, self.session, self.runtime, self.token, ready, settings, note)
 
     async def wait_for_socket(self, directory: int) -> None:
         """Until the supervisor listens in ``directory``, an open descriptor of the socket folder.

@@ -71,8 +71,8 @@ _ERROR_TEXTS = {
 
 
 MAX_NESTED = 8  # tools that wait for each other's sandboxes: each has a container of its own
-# The channels whose executions wait for the tool that runs in this context.
-serving: contextvars.ContextVar[tuple[Channel, ...]] = contextvars.ContextVar("serving", default=())
+# The channels, or sandboxes of a service, whose executions wait for the tool that runs in this context.
+serving: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("serving", default=())
 
 
 class OutputLog:
@@ -168,8 +168,8 @@ class Conversation:
         self.forkable = True  # as the executor says at the end
         self.spent = False  # nothing can be run there any more
 
-    async def events(self, code: bytes) -> AsyncGenerator[ExecutionEvent, None]:
-        """Sends the code and yields what happens; the last event is Finished.
+    async def events(self, code: bytes, variables: bytes = b"") -> AsyncGenerator[ExecutionEvent, None]:
+        """Sends the code and yields what happens; the last event is Finished. ``variables`` is a serialised Pairs.
 
         Raises:
             AuditError: something could not be recorded. If that was the beginning, the code has not been sent.
@@ -178,7 +178,7 @@ class Conversation:
         """
         self._channel.require_silence()
         try:
-            await self._begin(code)
+            await self._begin(code, variables)
             while not self.finished:
                 for event in await self._next():
                     yield event
@@ -191,10 +191,10 @@ class Conversation:
             await self._end_early("abandoned" if gone else type(error).__name__)
             raise
 
-    async def _begin(self, code: bytes) -> None:
-        await self._host.record(ExecutionBegun.of(self.id, code, self._timeout))
+    async def _begin(self, code: bytes, variables: bytes) -> None:
+        await self._host.record(ExecutionBegun.of(self.id, code, self._timeout, variables))
         self._channel.session.begin_execution()
-        execute = pb.Execute(id=self.id, code=code, timeout_seconds=self._timeout)
+        execute = pb.Execute(id=self.id, code=code, timeout_seconds=self._timeout, variables=variables)
         self._channel.write(pb.HostMessage(execute=execute))
         self._clock.start()
         self._sent = True

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.errors import ProtocolViolation, SandboxFileError
-from orchestrator.sandbox.link import Link
-from orchestrator.sandbox.portal import Portal
+from orchestrator.portal import Portal
 from orchestrator.sandbox.session import MAX_PATH
 from orchestrator.sanitise import one_line
 
+if TYPE_CHECKING:  # an app that has its sandboxes at a service needs no engine
+    from orchestrator.sandbox.link import Link
+
 PIECE = 1 << 20  # bytes in one request
 MAX_FILE = 256 << 20  # bytes taken in for one read: the host's memory is not the container's to fill
-REQUEST_DEADLINE = 30.0  # seconds for one piece
+REQUEST_DEADLINE = 40.0  # seconds for one piece; the executor gives up after 20, and may need 17 to tell it
 FILE_DEADLINE = 300.0  # seconds for a whole file: each piece in time is not enough, of hundreds
 MAX_REASON = 300  # characters
 
@@ -30,31 +34,47 @@ class FileEntry:
     size: int
 
 
-class AsyncFiles:
-    """``sandbox.files``. Paths are relative to the workspace; links are not followed."""
+class AnyFiles(ABC):
+    """``sandbox.files``, wherever the sandbox is. Paths are relative to the workspace; links are not followed."""
 
-    def __init__(self, use: Callable[[], AbstractAsyncContextManager[Link]]) -> None:
-        self._use = use
-
+    @abstractmethod
     async def write(self, path: str, data: bytes | str) -> None:
         """Writes a file whole, folders on the way included; text as UTF-8.
 
         Raises:
             SandboxFileError: the path is outside the workspace, or the file system refuses (full, a folder, a link).
         """
-        name, content = _path(path), _content(data)
-        async with self._use() as link, asyncio.timeout(FILE_DEADLINE):
-            for start in range(0, max(len(content), 1), PIECE):
-                piece = pb.FileWrite(path=name, data=content[start : start + PIECE], append=start > 0)
-                _checked(path, await link.request_file(REQUEST_DEADLINE, file_write=piece))
 
+    @abstractmethod
     async def read(self, path: str) -> bytes:
         """A file's content.
 
         Raises:
             SandboxFileError: there is no such regular file, or it is larger than 256 MiB.
         """
-        name, content = _path(path), bytearray()
+
+    @abstractmethod
+    async def list(self) -> list[FileEntry]:
+        """Every regular file below the workspace, at most 4,096."""
+
+
+class AsyncFiles(AnyFiles):
+    """Those of a sandbox of this process."""
+
+    def __init__(self, use: Callable[[], AbstractAsyncContextManager[Link]]) -> None:
+        self._use = use
+
+    async def write(self, path: str, data: bytes | str) -> None:
+        """See ``AnyFiles.write``."""
+        name, content = path_bytes(path), content_bytes(data)
+        async with self._use() as link, asyncio.timeout(FILE_DEADLINE):
+            for start in range(0, max(len(content), 1), PIECE):
+                piece = pb.FileWrite(path=name, data=content[start : start + PIECE], append=start > 0)
+                _checked(path, await link.request_file(REQUEST_DEADLINE, file_write=piece))
+
+    async def read(self, path: str) -> bytes:
+        """See ``AnyFiles.read``."""
+        name, content = path_bytes(path), bytearray()
         async with self._use() as link, asyncio.timeout(FILE_DEADLINE):
             while True:
                 request = pb.FileRead(path=name, offset=len(content), length=PIECE)
@@ -68,14 +88,19 @@ class AsyncFiles:
                     raise SandboxFileError(f"{path!r} is larger than {MAX_FILE:,} bytes")
 
     async def list(self) -> list[FileEntry]:
-        """Every regular file below the workspace, at most 4,096."""
+        """See ``AnyFiles.list``."""
         async with self._use() as link:
             reply = _checked("", await link.request_file(REQUEST_DEADLINE, file_list=pb.FileList()))
         # As the file system has them, so that each can be read back; sanitise before showing them.
         return [FileEntry(entry.path.decode("utf-8", "surrogateescape"), entry.size) for entry in reply.entries]
 
 
-def _path(path: str) -> bytes:
+def path_bytes(path: str) -> bytes:
+    """A path as it travels.
+
+    Raises:
+        SandboxFileError: there can be no such path.
+    """
     if not isinstance(path, str):
         raise TypeError(f"a path must be a str, not {type(path).__name__}")
     try:
@@ -87,7 +112,12 @@ def _path(path: str) -> bytes:
     return name
 
 
-def _content(data: bytes | str) -> bytes:
+def content_bytes(data: bytes | str) -> bytes:
+    """What is written into a file.
+
+    Raises:
+        SandboxFileError: the text has no form in UTF-8.
+    """
     try:
         return data.encode() if isinstance(data, str) else bytes(data)
     except UnicodeEncodeError as error:
@@ -102,19 +132,19 @@ def _checked(path: str, reply: pb.FileReply) -> pb.FileReply:
 
 
 class Files:
-    """``AsyncFiles`` for code that does not await."""
+    """``AnyFiles`` for code that does not await."""
 
-    def __init__(self, files: AsyncFiles) -> None:
+    def __init__(self, files: AnyFiles) -> None:
         self._files = files
 
     def write(self, path: str, data: bytes | str) -> None:
-        """See ``AsyncFiles.write``."""
+        """See ``AnyFiles.write``."""
         Portal.run(self._files.write(path, data))
 
     def read(self, path: str) -> bytes:
-        """See ``AsyncFiles.read``."""
+        """See ``AnyFiles.read``."""
         return Portal.run(self._files.read(path))
 
     def list(self) -> list[FileEntry]:
-        """See ``AsyncFiles.list``."""
+        """See ``AnyFiles.list``."""
         return Portal.run(self._files.list())

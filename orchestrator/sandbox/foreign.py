@@ -26,6 +26,16 @@ class Overdue(Exception):
     """It had not ended in time, and has been given up."""
 
 
+def words_of(error: BaseException) -> str:
+    """What such an error says. A KeyError's text is a repr, which would be quoted again where it is told."""
+    if isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str):
+        return error.args[0]
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 — its text is code that is not ours, too
+        return "(its text cannot be shown)"
+
+
 # Its value, and what it raised: a pair, because a future refuses some exceptions and a task ends its loop with others.
 Ended = tuple[Any, BaseException | None]
 
@@ -41,7 +51,7 @@ class Foreign:
         """How many calls were given up and still run, each counted with its weight."""
         return sum(self._left.values())
 
-    async def run(self, call: Callable[[], Any], *, is_async: bool, seconds: float, weight: int = 1) -> Any:
+    async def run(self, call: Callable[[], Any], *, is_async: bool, seconds: float | None, weight: int = 1) -> Any:
         """What ``call`` gives, or what that gives if it has to be awaited.
 
         A plain function runs in a thread of its own, so it may block. If the caller is cancelled, it is given up.
@@ -49,7 +59,7 @@ class Foreign:
 
         Raises:
             Raised: it raised.
-            Overdue: it took longer than ``seconds``.
+            Overdue: it took longer than ``seconds``, which None never is.
         """
         task = asyncio.create_task(self._ended(call, is_async, weight))
         try:
@@ -64,6 +74,11 @@ class Foreign:
         if error is not None:
             raise Raised(error)
         return value
+
+    async def settled(self) -> None:
+        """Waits until nothing that was given up runs any more."""
+        while self._left:
+            await asyncio.wait(set(self._left))
 
     async def _ended(self, call: Callable[[], Any], is_async: bool, weight: int) -> Ended:
         if is_async:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from orchestrator.audit.chain import digest
-from orchestrator.audit.records import Approval, milliseconds
 from orchestrator.events import Execution, Status
 from orchestrator.policy import ExecutionRequest, Verdict
-from orchestrator.sandbox.approval import Approver
-from orchestrator.sandbox.calls import Record
+from orchestrator.sandbox.approval import Approver, Record, decided
 from orchestrator.sandbox.execution import encoded, not_run
 
 
@@ -26,19 +23,16 @@ class Gate:
         for asking in self._asking:
             asking.cancel()
 
-    async def passed(self, code: str, seconds: float, record: Record) -> bytes | Execution:
+    async def passed(self, request: ExecutionRequest, record: Record) -> bytes | Execution:
         """The code as it is sent; else what the model is told of why it is not.
 
         Raises:
             AuditError: the approver's verdict cannot be recorded.
         """
-        source = encoded(code)
+        source = encoded(request.code)
         if isinstance(source, Execution) or not self._approver.asks:
             return source
-        started = time.monotonic()
-        verdict = await self._ask(ExecutionRequest(code, seconds))
-        asked = milliseconds(time.monotonic() - started)
-        await record(Approval("code", digest(source), verdict.allowed, verdict.rule, asked))
+        verdict = await decided(self._ask(request), "code", digest(source), record)
         if verdict.allowed:
             return source
         name = "ApprovalFailed" if verdict.rule == "approval_failed" else "ExecutionRefused"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import keyword
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,9 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.config import Config, parse_size
 from orchestrator.errors import ToolError
 from orchestrator.policy import ToolPolicy
+from orchestrator.sandbox.names import shown, wrong_name
 
 MAX_TOOLS = 256
-MAX_NAME = 256  # bytes
 MAX_DOC = 64 << 10
 MAX_SPECS = 2 << 20  # bytes of all that the sandbox is told of its tools: it has to fit into one message
 MIN_TIMEOUT, MAX_TIMEOUT = 0.01, 86400  # seconds for one call
@@ -30,11 +29,22 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A default that is filled in where the tool is, which is not here: how it is shown."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class HostTool:
     """One callable: a plain function, or an object with ``name``, ``description`` and perhaps more of what is here.
 
     Attributes:
         timeout: seconds for one call, if it has a limit of its own.
+        stops_clock: the time of a call does not count as the code's.
         check: binds the arguments of a call to its parameters, and raises TypeError if they are not what it takes.
     """
 
@@ -44,6 +54,7 @@ class HostTool:
     awaitable: bool
     expose_errors: bool
     timeout: float | None
+    stops_clock: bool
     check: Callable[..., inspect.BoundArguments]
     call: Callable[..., Any]
 
@@ -52,11 +63,9 @@ class HostTool:
         """Raises ToolError if it is not callable, has no usable name, or its signature cannot be read."""
         if not callable(tool):
             raise ToolError(f"a tool must be callable; {type(tool).__name__} is not")
-        name = getattr(tool, "name", None) or getattr(tool, "__name__", None)
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-            raise ToolError(f"a tool needs a name that is a Python identifier; {name!r} is not")
-        if len(name.encode()) > MAX_NAME:
-            raise ToolError(f"a tool's name takes at most {MAX_NAME} bytes; {name[:40]!r}… takes more")
+        name: Any = getattr(tool, "name", None) or getattr(tool, "__name__", None)
+        if wrong := wrong_name(name, "tool"):
+            raise ToolError(f"a tool: {shown(name)} {wrong}")
         try:
             signature = inspect.signature(tool)
         except (TypeError, ValueError) as error:
@@ -69,6 +78,7 @@ class HostTool:
             awaitable=is_async(tool),
             expose_errors=getattr(tool, "expose_errors", True),
             timeout=_checked_timeout(name, getattr(tool, "timeout", None)),
+            stops_clock=getattr(tool, "stops_clock", False) is True,
             check=getattr(tool, "check_arguments", None) or signature.bind,
             call=tool,
         )
@@ -119,6 +129,8 @@ def _annotation(annotation: Any) -> str:
 
 def _plain_repr(default: object) -> str:
     """Plain values as they print. Anything else, such as an address, a path or a client, is the host's business."""
+    if isinstance(default, Elsewhere):
+        return default.text[:_MAX_TEXT]
     return repr(default)[:_MAX_TEXT] if _is_plain(default) else "..."
 
 
@@ -160,7 +172,12 @@ class HostTools:
         """The granted tool of that name."""
         return self._tools[name]
 
-    def timeout(self, name: str) -> float:
-        """Seconds for one call of it: its own, else the sandbox's."""
+    def timeout(self, name: str) -> float | None:
+        """Seconds for one call of it: its own, else the sandbox's; None if it takes its own time and has no limit."""
+        tool = self._tools[name]
+        return None if tool.timeout is None and tool.stops_clock else self.check_timeout(name)
+
+    def check_timeout(self, name: str) -> float:
+        """Seconds to check the arguments of one call."""
         own = self._tools[name].timeout
         return self._timeout if own is None else own

@@ -9,7 +9,7 @@ from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.errors import ValueNotPortable
 from orchestrator.events import Ending, ToolCall
-from orchestrator.sandbox.foreign import Foreign, Overdue, Raised
+from orchestrator.sandbox.foreign import Foreign, Overdue, Raised, words_of
 from orchestrator.sandbox.grants import HostTool
 from orchestrator.sandbox.values import encode
 
@@ -42,8 +42,8 @@ def refused_arguments(reason: str) -> Answer:
     return Answer(Ending.REFUSED, failure=failure("TypeError", reason), refused_by="arguments")
 
 
-async def invoke(tool: HostTool, made: ToolCall, seconds: float, weight: int, foreign: Foreign) -> Answer:
-    """Calls the tool and waits ``seconds`` for its end. Raises nothing of the tool's."""
+async def invoke(tool: HostTool, made: ToolCall, seconds: float | None, weight: int, foreign: Foreign) -> Answer:
+    """Calls the tool and waits ``seconds`` for its end, or as long as it takes. Raises nothing of the tool's."""
 
     def call() -> Any:
         return tool.call(*made.args, **made.kwargs)
@@ -60,7 +60,7 @@ async def invoke(tool: HostTool, made: ToolCall, seconds: float, weight: int, fo
         return failed(tool, error)
 
 
-def _overdue(tool: HostTool, seconds: float) -> str:
+def _overdue(tool: HostTool, seconds: float | None) -> str:
     return (
         f"{tool.name}() had not ended after {seconds:g} s. Whether it took effect is not known: find out before you "
         "call it again"
@@ -71,25 +71,19 @@ def failed(tool: HostTool, error: BaseException) -> Answer:
     """Of a call whose tool raised, or gave what cannot travel."""
     if isinstance(error, ValueNotPortable):  # says what came back, which hiding would make a riddle
         told = failure("TypeError", str(error))
-    elif not tool.expose_errors:
-        told = failure("ToolError", f"{tool.name} failed")
     else:
-        told = failure(type(error).__name__, _message(error))
+        told = failure(*told_of(tool.name, error, tool.expose_errors))
     return Answer(Ending.FAILED, failure=told)
+
+
+def told_of(name: str, error: BaseException, expose_errors: bool) -> tuple[str, str]:
+    """The type and the message that code is told of what the tool ``name`` raised."""
+    return (type(error).__name__, words_of(error)) if expose_errors else ("ToolError", f"{name} failed")
 
 
 def failure(type_name: str, message: str) -> pb.ToolFailure:
     """What is raised at the call."""
     return pb.ToolFailure(type_name=_bounded(type_name, _MAX_TYPE_NAME), message=_bounded(message, MAX_MESSAGE))
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str):
-        return error.args[0]  # its str is a repr, which would be quoted again where it is raised
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 — the text of a tool's own exception is the tool's code
-        return "(its text could not be made)"
 
 
 def _bounded(text: str, limit: int) -> str:

@@ -14,7 +14,7 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.config import Limits
 from orchestrator.errors import IsolationError
 from orchestrator.sandbox import layers
-from orchestrator.sandbox.layers import MAX_PROOF, Layer
+from orchestrator.sandbox.layers import MAX_PROOF, Layer, listed
 from orchestrator.sandbox.lockdown import SOCKET_MOUNT
 from orchestrator.sanitise import one_line
 
@@ -117,17 +117,13 @@ def examine(ready: pb.Ready, asked: Asked) -> Isolation:
 def require(isolation: Isolation, minimum: int = 1) -> None:
     """Raises IsolationError, naming every layer that is missing, unless level ``minimum`` is reached."""
     if not isolation.complete:
-        missing = _listed(isolation.missing(1))
+        missing = listed(isolation.missing(1))
         raise IsolationError(f"the container came up without what must be in force: {missing}")
     if isolation.level < minimum:
         raise IsolationError(
             f"the container reached isolation level {isolation.level}, and min_isolation_level is {minimum}; "
-            f"missing: {_listed(isolation.missing(minimum))}"
+            f"missing: {listed(isolation.missing(minimum))}"
         )
-
-
-def _listed(missing: Iterable[Layer]) -> str:
-    return "; ".join(f"{layer.name} ({layer.proof})" for layer in missing)
 
 
 def _two_users(ready: pb.Ready, supervisor_uid: int, runner_uid: int) -> Layer:

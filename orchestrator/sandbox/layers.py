@@ -53,6 +53,11 @@ def _named(things: Iterable[str]) -> str:
     return ", ".join(found[:MAX_NAMED]) + more
 
 
+def listed(layers: Iterable[Layer]) -> str:
+    """In one line, each with its proof."""
+    return "; ".join(f"{layer.name} ({layer.proof})" for layer in layers)
+
+
 # ------------------------------------------------------------------------------------------------------- resources
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from orchestrator.audit.chain import digest
 from orchestrator.events import Ending, ToolOutcome
 from orchestrator.policy import Spent
 from orchestrator.sandbox.invocation import Answer
 
-MAX_REFUSED = 1000  # refused calls that are written down; code can have a million refused, and `usage` counts them
+# Calls refused by one rule that are written down: code can have a million refused, and `usage` counts them. Of each
+# rule, so that none of them is hidden behind another.
+MAX_REFUSED = 1000
 # Values in the arguments of a call that make it count for one more among those that run: a value of four bytes on the
 # wire may take two hundred here, and a tool holds on to its arguments.
 PARTS_OF_A_CALL = 10_000
@@ -41,7 +44,7 @@ class Ledger:
     def __init__(self) -> None:
         self._calls = 0
         self._bytes = 0
-        self._refused = 0
+        self._refused: Counter[str] = Counter()  # by rule
         self._open: dict[int, OpenCall] = {}
         self._ended: list[ToolOutcome] = []
 
@@ -57,7 +60,7 @@ class Ledger:
 
     def writes(self, outcome: ToolOutcome) -> bool:
         """Whether it is one that is written down."""
-        return outcome.ending is not Ending.REFUSED or self._refused <= MAX_REFUSED
+        return outcome.ending is not Ending.REFUSED or self._refused[outcome.refused_by] <= MAX_REFUSED
 
     def spent(self, left: int) -> Spent:
         """What was spent, given how many calls were given up earlier and still run."""
@@ -66,7 +69,7 @@ class Ledger:
     def begin(self, call: int, name: str, arguments: bytes) -> OpenCall:
         """A call has come in."""
         self._calls += 1
-        self._open[call] = begun = OpenCall(call, name, hashlib.sha256(arguments).hexdigest(), len(arguments))
+        self._open[call] = begun = OpenCall(call, name, digest(arguments), len(arguments))
         return begun
 
     def charge(self, size: int) -> None:
@@ -92,7 +95,8 @@ class Ledger:
         return outcome
 
     def _write(self, outcome: ToolOutcome) -> None:
-        self._refused += outcome.ending is Ending.REFUSED
+        if outcome.ending is Ending.REFUSED:
+            self._refused[outcome.refused_by] += 1
         if self.writes(outcome):
             kept = outcome.error[:MAX_ERROR] if outcome.error else outcome.error
             self._ended.append(replace(outcome, error=kept))

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.config import Config
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, SandboxStartError
 from orchestrator.sandbox import lockdown
 from orchestrator.sandbox.engine import engine, engine_errors, remove_container, within
-from orchestrator.sandbox.folders import is_session_of_this_process, own_runtime_dir, remove_leftover_folders
+from orchestrator.sandbox.folders import is_session_of_this_process, own_runtime_dir, owner_of, remove_leftover_folders
 
 SWEEP_SECONDS = 5.0  # that a start waits at most for the removal of what dead owners left
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A sandbox's container, as ``cellblock ps`` shows it."""
+    """A sandbox's container, as ``cellblock ps`` shows it.
+
+    One that is ``lasting`` and runs is not removed when its owner has ended: it ends by itself if no other process
+    comes for it within its lease. Who that is, its session's folder says.
+    """
 
     id: str
     session: str
@@ -25,6 +32,7 @@ class Listed:
     age_seconds: float
     overdue: bool
     status: str
+    lasting: bool = False
 
 
 def list_containers(config: Config) -> list[Listed]:
@@ -32,7 +40,18 @@ def list_containers(config: Config) -> list[Listed]:
     with engine_errors(config):
         found = engine(config).containers(all=True, filters={"label": lockdown.LABEL_OWNER})
     now = time.monotonic()
-    return [_listed(entry["Id"], entry["Labels"], entry["Status"], now) for entry in found]
+    owner = partial(_owner, config)
+    return [_listed(entry["Id"], entry["Labels"], entry["Status"], now, owner) for entry in found]
+
+
+def _owner(config: Config, labels: dict[str, str]) -> str:
+    """Who has it now. A label cannot be changed, the folder of a session can."""
+    owner = labels[lockdown.LABEL_OWNER]
+    if lockdown.LABEL_LASTING not in labels or _owner_lives(owner):
+        return owner
+    with suppress(OSError, SandboxStartError):
+        return owner_of(own_runtime_dir(config, make=False) / labels.get(lockdown.LABEL_SESSION, "")) or owner
+    return owner
 
 
 def _owner_lives(owner: str) -> bool:
@@ -42,12 +61,15 @@ def _owner_lives(owner: str) -> bool:
         return True
 
 
-def _listed(container: str, labels: dict[str, str], status: str, now: float) -> Listed:
-    owner = labels[lockdown.LABEL_OWNER]
+def _listed(
+    container: str, labels: dict[str, str], status: str, now: float, owner_of: Callable[[dict[str, str]], str]
+) -> Listed:
+    owner = owner_of(labels)
     age = max(0.0, now - _seconds(labels, lockdown.LABEL_CREATED, now))
     overdue = now > _seconds(labels, lockdown.LABEL_DEADLINE, now)
     alive = _owner_lives(owner)
-    return Listed(container, labels.get(lockdown.LABEL_SESSION, ""), owner, alive, age, overdue, status)
+    lasting = lockdown.LABEL_LASTING in labels
+    return Listed(container, labels.get(lockdown.LABEL_SESSION, ""), owner, alive, age, overdue, status, lasting)
 
 
 def _seconds(labels: dict[str, str], name: str, default: float) -> float:
@@ -77,7 +99,7 @@ def collect_garbage(config: Config) -> list[str]:
                 except EngineError as error:
                     failure = error
     finally:
-        removed += [f"folder {name}" for name in remove_leftover_folders(own_runtime_dir(config))]
+        removed += [f"folder {name}" for name in remove_leftover_folders(own_runtime_dir(config, make=False))]
     if failure:
         raise failure
     return removed
@@ -85,7 +107,7 @@ def collect_garbage(config: Config) -> list[str]:
 
 def _is_wanted(container: Listed) -> bool:
     if container.overdue or not container.owner_alive:
-        return False
+        return container.lasting and not container.overdue and container.status.startswith("Up")
     try:
         return container.owner != str(lockdown.Owner.me()) or is_session_of_this_process(container.session)
     except OSError:

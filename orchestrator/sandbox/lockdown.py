@@ -21,6 +21,7 @@ LABEL_SESSION = "cellblock.session"
 # machine's clock makes no container older or younger.
 LABEL_CREATED = "cellblock.created-monotonic"
 LABEL_DEADLINE = "cellblock.deadline-monotonic"  # gc removes it after that, whoever owns it
+LABEL_LASTING = "cellblock.lasting"  # it outlives its owner by its lease, for another process to go on with it
 
 SOCKET_MOUNT = "/run/s"
 # Bytes: too few for a core file, and the one number with which the kernel starts no crash handler of the host's either;
@@ -67,6 +68,7 @@ class Session:
     packages: tuple[str, ...]  # top-level names that user code may import; of what is installed it can read no other
     landlock: bool  # where the kernel has it
     runtime: str = ""  # by the engine's name for it; empty: the engine's default
+    lasting: bool = False  # it waits for another process when its own has gone
 
     @property
     def container(self) -> str:
@@ -118,6 +120,7 @@ def _labels(session: Session) -> dict[str, str]:
         LABEL_SESSION: session.id,
         LABEL_CREATED: str(int(session.created)),
         LABEL_DEADLINE: str(int(session.created + session.lifetime)),
+        **({LABEL_LASTING: "1"} if session.lasting else {}),
     }
 
 

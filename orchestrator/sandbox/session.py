@@ -1,8 +1,8 @@
 """The protocol as the host holds it: which message is legal when, and within which bounds. Two tables; no I/O.
 
 HELLO ──Challenge──> OPENING ──Ready──> IDLE ──(execute)──> EXECUTING ──Finished──> IDLE
-        ATTACHING ──────────Attached────┘ ├──(file request)──> FILES ──FileReply──> IDLE
-                                          └─(state request)──> STATES ──StateReply──> IDLE
+        RESUMING ───────────Resumed─────┤ ├──(file request)──> FILES ──FileReply──> IDLE
+        ATTACHING ──────────Attached────┘ └─(state request)──> STATES ──StateReply──> IDLE
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ MAX_ERROR = 500  # characters
 MAX_PATH = 4096  # bytes, as the kernel has it
 GAP_CHARGE = 64  # bytes that a gap in the output counts for: the host writes a line where it is
 OUTPUT_SLACK = 64 << 10  # over the cap: pieces are cut at line ends and UTF-8 boundaries by nobody
+MAX_EXECUTIONS = 1 << 53  # that a session can have had; the number that is told is counted on from
 MAX_CALLS = 1_000_000  # tool calls in one execution, the refused ones included
 
 
@@ -42,6 +43,7 @@ class Phase(Enum):
     FILES = "files"
     STATES = "states"
     ATTACHING = "attaching"  # how the stream of a branch begins
+    RESUMING = "resuming"  # where another host goes on: after a Challenge
 
 
 # What the executor may send in each phase, and the phase that follows.
@@ -54,6 +56,7 @@ LEGAL: dict[tuple[Phase, str], Phase] = {
     (Phase.FILES, "file_reply"): Phase.IDLE,
     (Phase.STATES, "state_reply"): Phase.IDLE,
     (Phase.ATTACHING, "attached"): Phase.IDLE,
+    (Phase.RESUMING, "resumed"): Phase.IDLE,
 }
 
 # Bytes of each kind, as it comes. Looked at before it is parsed: many small parts become fifty times as much memory.
@@ -67,6 +70,7 @@ MAX_SIZES = {
     "file_reply": MAX_OUTCOME + ENVELOPE,
     "state_reply": 128 << 10,  # as many checkpoints as there may be, each with the longest name
     "attached": ENVELOPE,
+    "resumed": ENVELOPE,
 }
 _OTHER_FIELDS = 2  # of a FileReply besides its entries
 _KINDS = {field.number: name for name, field in pb.ExecutorMessage.DESCRIPTOR.fields_by_name.items()}
@@ -89,6 +93,12 @@ class Session:
         self._output_bytes = 0
         self._calls = set()
         return self.execution
+
+    def resume(self) -> None:
+        """The host is about to send Resume in place of Open."""
+        if self.phase is not Phase.OPENING:
+            raise RuntimeError(f"the host may not resume a session while {self.phase.value}")
+        self.phase = Phase.RESUMING
 
     def begin_file_request(self) -> None:
         """The host is about to send a file request."""
@@ -148,8 +158,15 @@ class Session:
                 self._check_files(message.file_reply)
             case "state_reply":
                 self._check_state(message.state_reply)
+            case "resumed":
+                self._count_on(message.resumed.last_execution)
         self.phase = following
         return kind
+
+    def _count_on(self, last_execution: int) -> None:
+        if last_execution > MAX_EXECUTIONS:
+            raise ProtocolViolation("the executor told of more executions than there can have been")
+        self.execution = last_execution
 
     def _check_files(self, reply: pb.FileReply) -> None:
         if len(reply.entries) > MAX_FILE_ENTRIES:

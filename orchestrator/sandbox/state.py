@@ -7,6 +7,7 @@ execution and keeps the newest; ``checkpoint()`` keeps one for good. See docs/st
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from executor_api.v1 import executor_pb2 as pb
 
@@ -14,8 +15,10 @@ from orchestrator.audit.records import StateChanged
 from orchestrator.errors import CheckpointError, ProtocolViolation
 from orchestrator.events import Files
 from orchestrator.sandbox.execution import MAX_REASON_SHOWN
-from orchestrator.sandbox.link import Link
 from orchestrator.sanitise import one_line
+
+if TYPE_CHECKING:  # an app that has its sandboxes at a service needs no engine
+    from orchestrator.sandbox.link import Link
 
 STATE_DEADLINE = 30.0  # seconds for one request; the executor gives up after half of it
 MAX_NAME = 200  # bytes of a checkpoint's name

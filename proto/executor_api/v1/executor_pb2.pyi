@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HostMessage(_message.Message):
-    __slots__ = ("hello", "open", "execute", "tool_result", "interrupt", "file_read", "file_write", "file_list", "attach", "checkpoint", "rollback", "fork", "list_checkpoints", "drop_checkpoint", "deadline")
+    __slots__ = ("hello", "open", "execute", "tool_result", "interrupt", "file_read", "file_write", "file_list", "attach", "checkpoint", "rollback", "fork", "list_checkpoints", "drop_checkpoint", "deadline", "resume", "end")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     EXECUTE_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,8 @@ class HostMessage(_message.Message):
     LIST_CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     DROP_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     open: Open
     execute: Execute
@@ -39,10 +41,12 @@ class HostMessage(_message.Message):
     list_checkpoints: ListCheckpoints
     drop_checkpoint: DropCheckpoint
     deadline: Deadline
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., execute: _Optional[_Union[Execute, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., file_read: _Optional[_Union[FileRead, _Mapping]] = ..., file_write: _Optional[_Union[FileWrite, _Mapping]] = ..., file_list: _Optional[_Union[FileList, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., rollback: _Optional[_Union[Rollback, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., list_checkpoints: _Optional[_Union[ListCheckpoints, _Mapping]] = ..., drop_checkpoint: _Optional[_Union[DropCheckpoint, _Mapping]] = ..., deadline: _Optional[_Union[Deadline, _Mapping]] = ...) -> None: ...
+    resume: Resume
+    end: End
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., execute: _Optional[_Union[Execute, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., file_read: _Optional[_Union[FileRead, _Mapping]] = ..., file_write: _Optional[_Union[FileWrite, _Mapping]] = ..., file_list: _Optional[_Union[FileList, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., rollback: _Optional[_Union[Rollback, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., list_checkpoints: _Optional[_Union[ListCheckpoints, _Mapping]] = ..., drop_checkpoint: _Optional[_Union[DropCheckpoint, _Mapping]] = ..., deadline: _Optional[_Union[Deadline, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
 
 class ExecutorMessage(_message.Message):
-    __slots__ = ("challenge", "ready", "output", "tool_call", "finished", "file_reply", "attached", "state_reply")
+    __slots__ = ("challenge", "ready", "output", "tool_call", "finished", "file_reply", "attached", "state_reply", "resumed")
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +55,7 @@ class ExecutorMessage(_message.Message):
     FILE_REPLY_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     STATE_REPLY_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
     challenge: Challenge
     ready: Ready
     output: Output
@@ -59,7 +64,8 @@ class ExecutorMessage(_message.Message):
     file_reply: FileReply
     attached: Attached
     state_reply: StateReply
-    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., file_reply: _Optional[_Union[FileReply, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., state_reply: _Optional[_Union[StateReply, _Mapping]] = ...) -> None: ...
+    resumed: Resumed
+    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., file_reply: _Optional[_Union[FileReply, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., state_reply: _Optional[_Union[StateReply, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "session_id", "host_nonce")
@@ -82,7 +88,7 @@ class Challenge(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., executor_nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("proof", "import_rules", "tools", "final_answer", "env", "memory_bytes", "output_bytes", "grace_seconds", "checkpoints", "checkpoint_share", "checkpoint_files", "masked_paths", "read_only_paths")
+    __slots__ = ("proof", "import_rules", "tools", "final_answer", "env", "memory_bytes", "output_bytes", "grace_seconds", "checkpoints", "checkpoint_share", "checkpoint_files", "outlives_host", "masked_paths", "read_only_paths")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +107,7 @@ class Open(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_SHARE_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FILES_FIELD_NUMBER: _ClassVar[int]
+    OUTLIVES_HOST_FIELD_NUMBER: _ClassVar[int]
     MASKED_PATHS_FIELD_NUMBER: _ClassVar[int]
     READ_ONLY_PATHS_FIELD_NUMBER: _ClassVar[int]
     proof: bytes
@@ -114,9 +121,28 @@ class Open(_message.Message):
     checkpoints: int
     checkpoint_share: float
     checkpoint_files: int
+    outlives_host: bool
     masked_paths: _containers.RepeatedScalarFieldContainer[str]
     read_only_paths: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, proof: _Optional[bytes] = ..., import_rules: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[_Union[ToolSpec, _Mapping]]] = ..., final_answer: _Optional[bool] = ..., env: _Optional[_Mapping[str, str]] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., grace_seconds: _Optional[float] = ..., checkpoints: _Optional[int] = ..., checkpoint_share: _Optional[float] = ..., checkpoint_files: _Optional[int] = ..., masked_paths: _Optional[_Iterable[str]] = ..., read_only_paths: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, proof: _Optional[bytes] = ..., import_rules: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[_Union[ToolSpec, _Mapping]]] = ..., final_answer: _Optional[bool] = ..., env: _Optional[_Mapping[str, str]] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., grace_seconds: _Optional[float] = ..., checkpoints: _Optional[int] = ..., checkpoint_share: _Optional[float] = ..., checkpoint_files: _Optional[int] = ..., outlives_host: _Optional[bool] = ..., masked_paths: _Optional[_Iterable[str]] = ..., read_only_paths: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Resume(_message.Message):
+    __slots__ = ("proof",)
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    proof: bytes
+    def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
+
+class End(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Resumed(_message.Message):
+    __slots__ = ("last_execution", "forkable")
+    LAST_EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    FORKABLE_FIELD_NUMBER: _ClassVar[int]
+    last_execution: int
+    forkable: bool
+    def __init__(self, last_execution: _Optional[int] = ..., forkable: _Optional[bool] = ...) -> None: ...
 
 class ToolSpec(_message.Message):
     __slots__ = ("name", "doc", "parameters", "returns", "awaitable")
@@ -275,14 +301,16 @@ class Mount(_message.Message):
     def __init__(self, path: _Optional[str] = ..., options: _Optional[str] = ..., uid: _Optional[int] = ..., mode: _Optional[int] = ..., bytes: _Optional[int] = ..., inodes: _Optional[int] = ...) -> None: ...
 
 class Execute(_message.Message):
-    __slots__ = ("id", "code", "timeout_seconds")
+    __slots__ = ("id", "code", "timeout_seconds", "variables")
     ID_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
     id: int
     code: bytes
     timeout_seconds: float
-    def __init__(self, id: _Optional[int] = ..., code: _Optional[bytes] = ..., timeout_seconds: _Optional[float] = ...) -> None: ...
+    variables: bytes
+    def __init__(self, id: _Optional[int] = ..., code: _Optional[bytes] = ..., timeout_seconds: _Optional[float] = ..., variables: _Optional[bytes] = ...) -> None: ...
 
 class Interrupt(_message.Message):
     __slots__ = ("id",)
@@ -613,7 +641,7 @@ class Forked(_message.Message):
     def __init__(self, branch: _Optional[int] = ..., secret: _Optional[bytes] = ..., execution: _Optional[int] = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("none", "boolean", "integer", "big_integer", "number", "text", "data", "list", "tuple", "set", "frozen_set", "dict", "datetime", "date", "time", "timedelta", "decimal", "complex", "ndarray", "opaque")
+    __slots__ = ("none", "boolean", "integer", "big_integer", "number", "text", "data", "list", "tuple", "set", "frozen_set", "dict", "datetime", "date", "time", "timedelta", "decimal", "complex", "ndarray", "opaque", "media", "table")
     NONE_FIELD_NUMBER: _ClassVar[int]
     BOOLEAN_FIELD_NUMBER: _ClassVar[int]
     INTEGER_FIELD_NUMBER: _ClassVar[int]
@@ -634,6 +662,8 @@ class Value(_message.Message):
     COMPLEX_FIELD_NUMBER: _ClassVar[int]
     NDARRAY_FIELD_NUMBER: _ClassVar[int]
     OPAQUE_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
     none: bool
     boolean: bool
     integer: int
@@ -654,7 +684,9 @@ class Value(_message.Message):
     complex: Complex
     ndarray: NDArray
     opaque: Opaque
-    def __init__(self, none: _Optional[bool] = ..., boolean: _Optional[bool] = ..., integer: _Optional[int] = ..., big_integer: _Optional[bytes] = ..., number: _Optional[float] = ..., text: _Optional[bytes] = ..., data: _Optional[bytes] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., tuple: _Optional[_Union[ValueList, _Mapping]] = ..., set: _Optional[_Union[ValueList, _Mapping]] = ..., frozen_set: _Optional[_Union[ValueList, _Mapping]] = ..., dict: _Optional[_Union[Pairs, _Mapping]] = ..., datetime: _Optional[bytes] = ..., date: _Optional[bytes] = ..., time: _Optional[bytes] = ..., timedelta: _Optional[_Union[Timedelta, _Mapping]] = ..., decimal: _Optional[bytes] = ..., complex: _Optional[_Union[Complex, _Mapping]] = ..., ndarray: _Optional[_Union[NDArray, _Mapping]] = ..., opaque: _Optional[_Union[Opaque, _Mapping]] = ...) -> None: ...
+    media: Media
+    table: Table
+    def __init__(self, none: _Optional[bool] = ..., boolean: _Optional[bool] = ..., integer: _Optional[int] = ..., big_integer: _Optional[bytes] = ..., number: _Optional[float] = ..., text: _Optional[bytes] = ..., data: _Optional[bytes] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., tuple: _Optional[_Union[ValueList, _Mapping]] = ..., set: _Optional[_Union[ValueList, _Mapping]] = ..., frozen_set: _Optional[_Union[ValueList, _Mapping]] = ..., dict: _Optional[_Union[Pairs, _Mapping]] = ..., datetime: _Optional[bytes] = ..., date: _Optional[bytes] = ..., time: _Optional[bytes] = ..., timedelta: _Optional[_Union[Timedelta, _Mapping]] = ..., decimal: _Optional[bytes] = ..., complex: _Optional[_Union[Complex, _Mapping]] = ..., ndarray: _Optional[_Union[NDArray, _Mapping]] = ..., opaque: _Optional[_Union[Opaque, _Mapping]] = ..., media: _Optional[_Union[Media, _Mapping]] = ..., table: _Optional[_Union[Table, _Mapping]] = ...) -> None: ...
 
 class ValueList(_message.Message):
     __slots__ = ("items",)
@@ -711,3 +743,41 @@ class Opaque(_message.Message):
     type_name: bytes
     repr: bytes
     def __init__(self, type_name: _Optional[bytes] = ..., repr: _Optional[bytes] = ...) -> None: ...
+
+class Media(_message.Message):
+    __slots__ = ("format", "data")
+    class Format(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FORMAT_UNSPECIFIED: _ClassVar[Media.Format]
+        FORMAT_PNG: _ClassVar[Media.Format]
+        FORMAT_JPEG: _ClassVar[Media.Format]
+        FORMAT_GIF: _ClassVar[Media.Format]
+        FORMAT_WEBP: _ClassVar[Media.Format]
+        FORMAT_WAV: _ClassVar[Media.Format]
+        FORMAT_MPEG: _ClassVar[Media.Format]
+        FORMAT_OGG: _ClassVar[Media.Format]
+        FORMAT_FLAC: _ClassVar[Media.Format]
+    FORMAT_UNSPECIFIED: Media.Format
+    FORMAT_PNG: Media.Format
+    FORMAT_JPEG: Media.Format
+    FORMAT_GIF: Media.Format
+    FORMAT_WEBP: Media.Format
+    FORMAT_WAV: Media.Format
+    FORMAT_MPEG: Media.Format
+    FORMAT_OGG: Media.Format
+    FORMAT_FLAC: Media.Format
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    format: Media.Format
+    data: bytes
+    def __init__(self, format: _Optional[_Union[Media.Format, str]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Table(_message.Message):
+    __slots__ = ("columns", "index", "series")
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    columns: _containers.RepeatedCompositeFieldContainer[Pair]
+    index: Pair
+    series: bool
+    def __init__(self, columns: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., index: _Optional[_Union[Pair, _Mapping]] = ..., series: _Optional[bool] = ...) -> None: ...

@@ -45,8 +45,8 @@ class ExecutorServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Session(self, request_iterator, context):
-        """The first call opens the container's session, every later one is attached to a branch of it. Anything else is
-        refused with FAILED_PRECONDITION.
+        """The first call opens the container's session, every later one is attached to a branch of it, or resumes it after its
+        host has gone. Anything else is refused with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
