@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import termios
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Literal, TextIO
+from collections.abc import Mapping
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from orchestrator.keyboard import PROCESS_FLOOR, alone, typed_line
 from orchestrator.policy import ExecutionRequest, Request, ToolCallRequest, Verdict
 from orchestrator.sanitise import visible
 
 What = Literal["ask", "tools", "executions"]
-MAX_SHOWN = 50_000  # characters: what is too long to be read is not asked about but refused
-_LOOK_AGAIN = 0.02  # seconds between two looks whether the terminal is free
-_MAX_LINE = 4096  # bytes that a terminal gives at once
+# What is too long to be read is not asked about but refused.
+MAX_SHOWN = 50_000  # characters, as they are shown
+MAX_LINES = 500  # a dozen screens: of what has scrolled away nobody can say yes
 _YES = frozenset({"y", "yes"})
 _NO = frozenset({"n", "no"})
 
@@ -34,7 +32,7 @@ class TerminalApprover:
         keyboard: where answers come from; a terminal.
         console: where questions are shown.
         floor: held while a question is open. Whoever else prints there holds it while printing: what the code prints
-            meanwhile could look like another question.
+            meanwhile could look like another question. Of standard input it is ``PROCESS_FLOOR`` by default.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class TerminalApprover:
         self._what = what
         self._keyboard = keyboard or sys.stdin
         self._console = console or Console()
-        self._floor = floor or threading.Lock()
+        self._floor = floor or (threading.Lock() if keyboard else PROCESS_FLOOR)
 
     @property
     def has_terminal(self) -> bool:
@@ -57,52 +55,44 @@ class TerminalApprover:
     async def __call__(self, request: Request) -> Verdict:
         """Shows the request and waits for an answer."""
         match request:
-            case ExecutionRequest(code) if self._what != "tools":
-                return await self._judge("May this code run?", code)
+            case ExecutionRequest(code, _, variables) if self._what != "tools":
+                return await self._judge("May this code run?", text_of_code(code, variables))
             case ToolCallRequest(tool, arguments) if self._what != "executions":
-                lines = "".join(f"    {name} = {value!r},\n" for name, value in arguments.items())
-                return await self._judge("May this tool be called?", f"{tool}(\n{lines})" if lines else f"{tool}()")
+                return await self._judge("May this tool be called?", text_of_call(tool, arguments))
         return Verdict(True)
 
     async def _judge(self, question: str, what: str) -> Verdict:
         if not self.has_terminal:
             return Verdict(False, "there is no terminal to ask at")
-        if len(what) > MAX_SHOWN:
-            return Verdict(False, f"it is too long to be read, {len(what):,} characters; at most {MAX_SHOWN:,}")
-        async with self._alone():
+        shown = visible(what[: MAX_SHOWN + 1])  # which never makes it shorter
+        if len(shown) > MAX_SHOWN:
+            return Verdict(False, f"it is too long to be read: more than {MAX_SHOWN:,} characters, as they are shown")
+        if (lines := shown.count("\n") + 1) > MAX_LINES:
+            return Verdict(False, f"it is too long to be read, {lines:,} lines; at most {MAX_LINES:,}")
+        async with alone(self._floor):
             self._console.print()
             # In a frame, line by line: nothing in it can be taken for the question, or for an answer.
-            self._console.print(Panel(Text(visible(what)), title=question, title_align="left", border_style="yellow"))
+            self._console.print(Panel(Text(shown), title=question, title_align="left", border_style="yellow"))
             try:
-                return _verdict(await self._line("y, or n and a reason: "))
+                return _verdict(await typed_line(self._keyboard, self._prompt))
             except asyncio.CancelledError:
                 self._console.print("\n(no answer is needed any more)")
                 raise
 
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        # Looked for, not waited for: a thread that waited could get the floor when nobody wants it any more.
-        while not self._floor.acquire(blocking=False):  # noqa: ASYNC110 - threads hold it, too
-            await asyncio.sleep(_LOOK_AGAIN)
-        try:
-            yield
-        finally:
-            self._floor.release()
+    def _prompt(self) -> None:
+        self._console.print("y, or n and a reason: ", end="")
 
-    async def _line(self, prompt: str) -> str | None:
-        """What is typed from now on, up to Enter. None if the terminal is closed, or Ctrl-D is pressed."""
-        loop, keyboard, typed = asyncio.get_running_loop(), self._keyboard.fileno(), asyncio.Event()
-        try:
-            termios.tcflush(keyboard, termios.TCIFLUSH)  # what was typed before the question is no answer to it
-            self._console.print(prompt, end="")
-            loop.add_reader(keyboard, typed.set)
-            await typed.wait()
-            line = os.read(keyboard, _MAX_LINE)
-        except (OSError, termios.error):
-            return None
-        finally:
-            loop.remove_reader(keyboard)
-        return line.decode("utf-8", "replace").strip() if line else None
+
+def text_of_code(code: str, variables: Mapping[str, Any]) -> str:
+    """All of an execution, for who has to judge it: what it is given, and what it does."""
+    given = "".join(f"{name} = {value!r}\n" for name, value in variables.items())
+    return f"{given}\n{code}" if given else code
+
+
+def text_of_call(tool: str, arguments: Mapping[str, Any]) -> str:
+    """All of a tool call, the same."""
+    lines = "".join(f"    {name} = {value!r},\n" for name, value in arguments.items())
+    return f"{tool}(\n{lines})" if lines else f"{tool}()"
 
 
 def _verdict(line: str | None) -> Verdict:

@@ -1,39 +1,40 @@
-"""The command line: ``cellblock exec | run | repl | doctor | ps | gc | audit | image``.
+"""The command line: ``cellblock exec | run | repl | doctor | ps | gc | audit | image | config | token |
+serve | stop | status | runs``.
 
 Puts the parts together; decides nothing.
 
-Exit codes: 0 done; 1 the code, the agent or a check failed; 2 wrong usage; 3 cellblock itself could not do it.
+Exit codes: 0 done; 1 the code, the agent or a check failed; 2 wrong usage; 3 cellblock itself could not do it; 130
+interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.agents import CodeAgent, SandboxSettings
-from orchestrator.asking import TerminalApprover, What
-from orchestrator.audit import Report, records_of, verify
+from orchestrator import running
+from orchestrator.audit import Broken, entries_of, verify
 from orchestrator.config import Config, Limits
-from orchestrator.console import RunPrinter
+from orchestrator.configured import commands as configured
 from orchestrator.doctor import as_data, brief, diagnose, show
 from orchestrator.errors import CellblockError, ConfigError
-from orchestrator.models import OpenAIServerModel
 from orchestrator.repl import repl
 from orchestrator.sandbox import AsyncSandbox, Sandbox
 from orchestrator.sandbox.leftovers import Listed, collect_garbage, list_containers
 from orchestrator.sanitise import one_line, sanitise
+from orchestrator.service import commands as service_commands
+from orchestrator.service import token_commands
 from orchestrator.stack.__main__ import up
 
 FAILED, USAGE, BROKEN = 1, 2, 3
@@ -45,13 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         command: Callable[[argparse.Namespace, Config], int] = options.command
-        return command(options, Config.load())
+        return command(options, options.load())
     except ConfigError as error:
         return _complain(error, USAGE)
     except CellblockError as error:
         return _complain(error, BROKEN)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain while it ends
+        return FAILED
     except KeyboardInterrupt:
-        return 130  # as a shell reports an interrupted program
+        return running.INTERRUPTED
 
 
 def _complain(error: Exception, code: int) -> int:
@@ -63,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cellblock", description="Run untrusted agent code in a locked-down container."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('cellblock')}")
+    parser.set_defaults(load=Config.load)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     execute = commands.add_parser("exec", help="run code in a fresh sandbox, streaming its output")
@@ -71,15 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     execute.set_defaults(command=_exec)
 
     run = commands.add_parser("run", help="run an agent on a task, steps shown as they happen")
-    run.add_argument("task")
-    run.add_argument("--model", help="model of the endpoint (default: the setting, CELLBLOCK_MODEL)")
-    run.add_argument("--tools", default="", metavar="MODULE:NAME,...", help="host functions the code may call")
-    run.add_argument("--max-steps", type=int, default=20, metavar="N")
-    run.add_argument(
-        "--approve",
-        choices=get_args(What),
-        help="ask at the terminal before tools are called, before code is run (executions), or both (ask)",
-    )
+    running.add_arguments(run)
     _add_sandbox_options(run)
     run.set_defaults(command=_run)
 
@@ -104,10 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     showing = audit.add_parser("show", help="its records, up to the first that does not hold")
     showing.set_defaults(command=_audit_show)
     for action in (verifying, showing):
-        action.add_argument("path", nargs="?", default="", help="the file (default: the setting, CELLBLOCK_AUDIT)")
+        action.add_argument(
+            "path", nargs="?", default="", help="the file (default: that of the settings, else the service's)"
+        )
 
     image = commands.add_parser("image", help="the executor image").add_subparsers(required=True, metavar="ACTION")
     image.add_parser("build", help="build it, unless it is there").set_defaults(command=_image_build)
+    configured.add_commands(commands)
+    token_commands.add_command(commands)
+    service_commands.add_commands(commands)
     return parser
 
 
@@ -117,10 +120,6 @@ def _add_sandbox_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", metavar="SIZE", help="of the sandbox, such as 512m")
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _limits(options: argparse.Namespace, config: Config) -> Limits:
     return dataclasses.replace(config.limits, memory=options.memory) if options.memory else config.limits
 
@@ -128,7 +127,7 @@ def _limits(options: argparse.Namespace, config: Config) -> Limits:
 def _settings(options: argparse.Namespace, config: Config) -> dict[str, Any]:
     """Of a sandbox, from the options that ``_add_sandbox_options`` adds."""
     return {
-        "authorized_imports": _names(options.imports),
+        "authorized_imports": running.names(options.imports),
         "limits": _limits(options, config),
         "timeout": options.timeout,
         "config": config,
@@ -174,37 +173,7 @@ def _writer(stream: Any) -> Callable[[str], None]:
 
 
 def _run(options: argparse.Namespace, config: Config) -> int:
-    if not os.environ.get("OPENAI_API_KEY"):
-        raise ConfigError("cellblock run needs a model: set OPENAI_API_KEY, and OPENAI_BASE_URL for another endpoint")
-    floor = threading.Lock()
-    approver = TerminalApprover(options.approve, floor=floor) if options.approve else None
-    if approver and not approver.has_terminal:
-        raise ConfigError("--approve needs a terminal: somebody has to see the question and answer it")
-    sandbox = SandboxSettings(limits=_limits(options, config), timeout=options.timeout, config=config, approve=approver)
-    agent = CodeAgent(
-        tools=[_load_tool(name) for name in _names(options.tools)],
-        model=OpenAIServerModel(options.model or config.model),
-        additional_authorized_imports=_names(options.imports),
-        max_steps=options.max_steps,
-        sandbox=sandbox,
-    )
-    printer = RunPrinter(show_code=options.approve not in ("ask", "executions"), floor=floor)
-    with agent:
-        for event in agent.run(options.task, stream=True):
-            printer.show(event)
-    return 0
-
-
-def _load_tool(name: str) -> Callable[..., Any]:
-    """A function of the operator's own, by ``module:name``."""
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--tools {name!r}: {error}; write MODULE:FUNCTION") from None
-    finally:
-        sys.path.pop(0)
+    return running.run(options, config, _limits(options, config), running.names(options.imports))
 
 
 def _repl(options: argparse.Namespace, config: Config) -> int:
@@ -250,28 +219,29 @@ def _audit_verify(options: argparse.Namespace, config: Config) -> int:
     for line in found.torn:
         print(f"line {line}: cut short by a crash; the record after it accounts for it")
     print(f"{found.records} records hold; head {found.head}")
-    return _audit_result(found)
+    return _audit_result(found.broken)
 
 
 def _audit_show(options: argparse.Namespace, config: Config) -> int:
-    path = _audit_path(options, config)
-    for record in records_of(path):
-        data = " ".join(f"{name}={json.dumps(value)}" for name, value in record.data.items() if value not in ("", None))
-        print(sanitise(f"{record.seq} {record.time} {record.sandbox or '-'} {record.kind} {data}"))
-    return _audit_result(verify(path))
+    for found in entries_of(_audit_path(options, config)):
+        if isinstance(found, Broken):
+            return _audit_result(found)
+        data = " ".join(f"{name}={json.dumps(value)}" for name, value in found.data.items() if value not in ("", None))
+        print(sanitise(f"{found.seq} {found.time} {found.sandbox or '-'} {found.kind} {data}"))
+    return _audit_result(None)
 
 
-def _audit_result(found: Report) -> int:
-    if found.broken is None:
+def _audit_result(broken: Broken | None) -> int:
+    if broken is None:
         return 0
-    print(f"cellblock: line {found.broken.line}: {sanitise(found.broken.reason)}", file=sys.stderr)
+    print(f"cellblock: line {broken.line}: {sanitise(broken.reason)}", file=sys.stderr)
     return FAILED
 
 
 def _audit_path(options: argparse.Namespace, config: Config) -> str:
-    path: str = options.path or config.audit
+    path: str = options.path or config.audit or service_commands.audit_log(config)
     if not path:
-        raise ConfigError("which audit log? Name the file, or set CELLBLOCK_AUDIT")
+        raise ConfigError("which audit log? Name the file, or set CELLBLOCK_AUDIT; there is none of a service either")
     return path
 
 

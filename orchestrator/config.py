@@ -2,7 +2,8 @@
 
 ``Config.load()`` reads the file named by ``CELLBLOCK_CONFIG`` (else ``./cellblock.toml`` if it is there) and then the
 environment: ``CELLBLOCK_TIMEOUT=10`` sets ``timeout``, ``CELLBLOCK_LIMITS_MEMORY=1g`` sets ``limits.memory``.
-An unknown key, in either, is an error that lists the known ones.
+An unknown key, in either, is an error that names the nearest right one, and lists them all. The tables of the service
+that the file may have besides (``TABLES``) are read by ``orchestrator.configured``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ConfigError
+from orchestrator.typed_tables import build, in_range, instead, one_of
 
+# Of the same file, for the service: see docs/configuration.md.
+TABLES = ("service", "models", "mcp", "agents", "pools", "policy")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _ENV_PREFIX = "CELLBLOCK_"
-# Read by other parts: which file to load, which model the command line uses, which endpoint the demo uses.
+# Which file to load: it cannot be a setting in that file.
 _ENV_ELSEWHERE = frozenset({"CELLBLOCK_CONFIG"})
 
 
@@ -34,16 +38,6 @@ def parse_size(text: str | int) -> int:
     if not match:
         raise ConfigError(f"{text!r} is not a size; write a number with b, k, m or g, such as '512m'")
     return int(match[1]) * _UNITS[match[2]]
-
-
-def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name} is {value:g}; it must be between {low:g} and {high:g}")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} is {value!r}; it must be {' or '.join(map(repr, known))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +54,22 @@ class Limits:
     checkpoints: int = 8  # states kept by themselves, the present one included; each is a process
     checkpoint_memory: float = 0.5  # share of `memory` that may be in use before the oldest of them go
     checkpoint_files: str = "64m"  # a workspace that holds more is no part of a state, and is kept as it is
-    tool_calls: int = 10_000  # of one execution; further ones are refused
+    tool_calls: int = 10_000  # of one execution, enough for a loop over a table; further ones are refused
     tool_bytes: str = "64m"  # of their arguments and results together
 
     def __post_init__(self) -> None:
-        _in_range("limits.memory", parse_size(self.memory), 64 << 20, 1 << 42)
-        _in_range("limits.cpus", self.cpus, 0.01, 1024)
-        _in_range("limits.pids", self.pids, 24, 32768)  # the supervisor's own threads need about 16
-        _in_range("limits.disk", parse_size(self.disk), 64 << 10, 1 << 40)
-        _in_range("limits.inodes", self.inodes, 16, 1 << 24)
-        _in_range("limits.nofile", self.nofile, 64, 1 << 20)
-        _in_range("limits.output", parse_size(self.output), 1 << 10, 64 << 20)
-        _in_range("limits.checkpoints", self.checkpoints, 1, 32)
-        _in_range("limits.checkpoint_memory", self.checkpoint_memory, 0, 1)
-        _in_range("limits.checkpoint_files", parse_size(self.checkpoint_files), 0, 1 << 40)
-        _in_range("limits.tool_calls", self.tool_calls, 0, 1_000_000)
-        _in_range("limits.tool_bytes", parse_size(self.tool_bytes), 0, 1 << 40)
+        in_range("limits.memory", parse_size(self.memory), 64 << 20, 1 << 42)
+        in_range("limits.cpus", self.cpus, 0.01, 1024)
+        in_range("limits.pids", self.pids, 24, 32768)  # the supervisor's own threads need about 16
+        in_range("limits.disk", parse_size(self.disk), 64 << 10, 1 << 40)
+        in_range("limits.inodes", self.inodes, 16, 1 << 24)
+        in_range("limits.nofile", self.nofile, 64, 1 << 20)
+        in_range("limits.output", parse_size(self.output), 1 << 10, 64 << 20)
+        in_range("limits.checkpoints", self.checkpoints, 1, 32)
+        in_range("limits.checkpoint_memory", self.checkpoint_memory, 0, 1)
+        in_range("limits.checkpoint_files", parse_size(self.checkpoint_files), 0, 1 << 40)
+        in_range("limits.tool_calls", self.tool_calls, 0, 1_000_000)
+        in_range("limits.tool_bytes", parse_size(self.tool_bytes), 0, 1 << 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +78,8 @@ class Config:
 
     image: str = ""  # executor image; empty: the one built from this checkout's executor_image/
     docker_host: str = ""  # engine address; empty: DOCKER_HOST, else /var/run/docker.sock
-    runtime_dir: str = (
-        ""  # sockets live here; empty: $XDG_RUNTIME_DIR/cellblock, /run/cellblock (root), ~/.cache/cellblock
-    )
+    # Sockets live here; empty: /run/cellblock for root, $XDG_RUNTIME_DIR/cellblock, else ~/.cache/cellblock/run.
+    runtime_dir: str = ""
     timeout: float = 30.0  # seconds for one execution
     grace: float = 1.0  # seconds between the interrupt and the kill
     start_timeout: float = 30.0  # seconds for a container to come up
@@ -103,16 +96,16 @@ class Config:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        _in_range("timeout", self.timeout, 0.01, 86400)
-        _in_range("grace", self.grace, 0, 60)
-        _in_range("start_timeout", self.start_timeout, 1, 600)
-        _in_range("min_isolation_level", self.min_isolation_level, 1, 3)
-        _in_range("lease", self.lease, 5, 3600)
-        _in_range("tool_timeout", self.tool_timeout, 0.01, 86400)
-        _in_range("approval_timeout", self.approval_timeout, 0.01, 86400)
-        _in_range("max_lifetime", self.max_lifetime, 60, 30 * 86400)
-        _in_range("max_sandboxes", self.max_sandboxes, 1, 10_000)
-        _one_of("landlock", self.landlock, ("auto", "off"))
+        in_range("timeout", self.timeout, 0.01, 86400)
+        in_range("grace", self.grace, 0, 60)
+        in_range("start_timeout", self.start_timeout, 1, 600)
+        in_range("min_isolation_level", self.min_isolation_level, 1, 3)
+        in_range("lease", self.lease, 5, 3600)
+        in_range("tool_timeout", self.tool_timeout, 0.01, 86400)
+        in_range("approval_timeout", self.approval_timeout, 0.01, 86400)
+        in_range("max_lifetime", self.max_lifetime, 60, 30 * 86400)
+        in_range("max_sandboxes", self.max_sandboxes, 1, 10_000)
+        one_of("landlock", self.landlock, ("auto", "off"))
 
     @classmethod
     def load(cls, path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Config:
@@ -121,20 +114,38 @@ class Config:
         Raises:
             ConfigError: the file cannot be read, or a key is unknown, of the wrong type or out of range.
         """
-        env = os.environ if env is None else env
-        chosen = path or env.get("CELLBLOCK_CONFIG")
-        file = Path(chosen or "cellblock.toml")
-        values: dict[str, Any] = {}
-        if chosen or file.is_file():
-            values = _read_toml(file)
-        for key, text in env.items():
+        file = settings_file(path, env)
+        return cls.of(read_toml(file) if file else {}, env)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Config:
+        """Settings from the content of a file, ``TABLES`` left out, and the environment.
+
+        Raises:
+            ConfigError: a key is unknown, of the wrong type or out of range.
+        """
+        own = {
+            key: dict(value) if key == "limits" and isinstance(value, dict) else value for key, value in values.items()
+        }
+        for key, text in (os.environ if env is None else env).items():
             if key.startswith(_ENV_PREFIX) and key not in _ENV_ELSEWHERE:
-                _put_env(values, key, text)
-        config: Config = _build(cls, values, "")
-        return config
+                _put_env(own, key, text)
+        return build(cls, {key: value for key, value in own.items() if key not in TABLES}, others=TABLES)
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def settings_file(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Path | None:
+    """The file that settings are read from: ``path``, else as the environment says, else that of the current folder."""
+    chosen = path or (os.environ if env is None else env).get("CELLBLOCK_CONFIG")
+    file = Path(chosen or "cellblock.toml")
+    return file if chosen or file.is_file() else None
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """What is in a settings file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:  # no file, no UTF-8, no TOML, an int of too many digits
@@ -142,55 +153,14 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 
 def _put_env(values: dict[str, Any], key: str, text: str) -> None:
-    name = key.removeprefix(_ENV_PREFIX).lower()
+    name, known = key.removeprefix(_ENV_PREFIX).lower(), [field.name for field in dataclasses.fields(Config)]
     if name.startswith("limits_"):
         limits = values.setdefault("limits", {})
         if isinstance(limits, dict):
             limits[name.removeprefix("limits_")] = text
         return
-    if name == "limits" or name not in {f.name for f in dataclasses.fields(Config)}:
-        raise ConfigError(f"environment variable {key} is no setting; known: {_known(Config, _ENV_PREFIX)}")
+    known.remove("limits")
+    if name not in known:
+        told = instead(name, known, show=lambda field: _ENV_PREFIX + field.upper())
+        raise ConfigError(f"environment variable {key} is no setting{told}")
     values[name] = text
-
-
-def _known(cls: type[Any], prefix: str) -> str:
-    names = [f.name for f in dataclasses.fields(cls)]
-    return ", ".join(prefix + (n.upper() if prefix == _ENV_PREFIX else n) for n in names)
-
-
-def _build(cls: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    built: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(f"unknown setting {prefix}{key}; known: {_known(cls, prefix)}")
-        built[key] = _convert(f"{prefix}{key}", value, str(fields[key].type))
-    return cls(**built)
-
-
-def _convert(name: str, value: Any, kind: str) -> Any:
-    if kind == "Limits":
-        if not isinstance(value, dict):
-            raise ConfigError(f"{name} must be a table")
-        return _build(Limits, value, f"{name}.")
-    if kind == "str":
-        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-            return str(value)
-        raise ConfigError(f"{name} must be text, not {value!r}")
-    return _number(name, value, whole=kind == "int")
-
-
-def _number(name: str, value: Any, whole: bool) -> float:
-    if isinstance(value, bool):
-        raise ConfigError(f"{name} must be a number, not {value!r}")
-    try:
-        number = float(value)
-        if not whole:
-            return number
-        if number.is_integer():
-            return int(value)
-    except (TypeError, ValueError):
-        pass
-    except OverflowError:  # an int beyond every float; it may have too many digits to be shown
-        raise ConfigError(f"{name} must be a number of a reasonable size") from None
-    raise ConfigError(f"{name} must be a number{', whole' if whole else ''}, not {value!r}")

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from orchestrator.agents import CodeAgent
+from orchestrator.agents import CodeAgent, LogLevel
+from orchestrator.agents.printer import RunPrinter
 from orchestrator.config import Config
-from orchestrator.console import RunPrinter
 from orchestrator.errors import CellblockError
 from orchestrator.models import Model, OpenAIServerModel, ScriptedModel
 
@@ -76,7 +76,7 @@ def main() -> int:
         model, line = choose_model(Config.load(), os.environ)
         console.print(line, markup=False, highlight=False)
         printer = RunPrinter(console)
-        with CodeAgent(tools=[], model=model, additional_authorized_imports=["datetime"]) as agent:
+        with CodeAgent([], model, additional_authorized_imports=["datetime"], verbosity_level=LogLevel.OFF) as agent:
             for event in agent.run(TASK, stream=True):
                 printer.show(event)
     except CellblockError as error:

@@ -22,7 +22,7 @@ from orchestrator.policy import DEFAULT_AUTHORIZED_IMPORTS, top_level
 from orchestrator.sandbox.engine import engine_version
 from orchestrator.sandbox.environment import budgets
 from orchestrator.sandbox.isolation import Isolation
-from orchestrator.sandbox.layers import Layer
+from orchestrator.sandbox.layers import Layer, listed
 from orchestrator.sandbox.levels import leaves_open
 from orchestrator.sandbox.link import Link
 from orchestrator.stack.advisories import RUNC, Advisory, Component, components, known_holes
@@ -60,9 +60,12 @@ class Diagnosis:
     @property
     def missing(self) -> tuple[Layer, ...]:
         """What keeps it from starting; or, if nothing does, what keeps it from the next level."""
-        if self.isolation is None:
-            return ()
-        return self.isolation.missing(1) or self.isolation.missing(max(self.minimum, min(3, self.level + 1)))
+        return self.isolation.missing(self.next_level) if self.isolation else ()
+
+    @property
+    def next_level(self) -> int:
+        """The level that is asked for; or, if that is reached, the next one, if there is one."""
+        return max(self.minimum, min(3, self.level + 1))
 
     @property
     def holes(self) -> tuple[Advisory, ...]:
@@ -82,18 +85,17 @@ def diagnose(config: Config) -> Diagnosis:
         EngineError: no engine, no image, or no such runtime.
         SandboxStartError: a container did not come up in time.
     """
-    parts = components(engine_version(config))
+    parts, image = components(engine_version(config)), config.image or image_tag()
     isolation, error = None, ""
     try:
-        isolation = asyncio.run(_examined(config))
+        isolation = asyncio.run(_examined(config, image))
     except IsolationError as refusal:  # the engine did not even make it as asked
         error = str(refusal)
-    image = config.image or image_tag()
     return Diagnosis(isolation, error, config.min_isolation_level, image, parts, os.uname().release)
 
 
-async def _examined(config: Config) -> Isolation:
-    image, packages = config.image or image_tag(), top_level(DEFAULT_AUTHORIZED_IMPORTS)
+async def _examined(config: Config, image: str) -> Isolation:
+    packages = top_level(DEFAULT_AUTHORIZED_IMPORTS)
     link = await Link.start(config, image, packages, budgets(config), judge=_refuse_nothing)
     await link.close()
     return link.isolation
@@ -126,7 +128,7 @@ def as_data(found: Diagnosis) -> dict[str, Any]:
         "advisories": [
             {"id": a.id, "component": a.component, "what": a.what, "fixed_in": list(a.fixed_in)} for a in found.holes
         ],
-        "not_protected_from": list(leaves_open(found.level)) if inside else [],
+        "not_protected_from": list(leaves_open(found.level)),
     }
 
 
@@ -146,18 +148,18 @@ def brief(found: Diagnosis) -> str:
             f"landlock abi {abi}" if abi else "no landlock",
         ]
     )
-    needed = [layer for layer in found.isolation.layers if 1 <= layer.level <= max(1, found.level)]
     if found.ok:
-        verdict = f"all {len([layer for layer in needed if layer.in_force])} layers in force"
+        layers = [layer for layer in found.isolation.layers if 1 <= layer.level <= found.level and layer.in_force]
+        verdict = f"all {len(layers)} layers in force"
     else:
-        verdict = f"level {found.minimum} is asked for; missing: {_listed(found.missing)}"
+        verdict = f"level {found.minimum} is asked for; missing: {listed(found.missing)}"
     holes = "; known holes in these versions, see `cellblock doctor`" if found.holes else ""
     return f"isolation: level {found.level} ({where}): {verdict}{holes}"
 
 
 def show(found: Diagnosis, console: Console) -> None:
     """A table on a terminal, lines where it goes to a file or a pipe."""
-    console.print(_text(brief(found)))
+    console.print(Text(brief(found)))
     if found.isolation:
         _show_layers(found.isolation.layers, console)
     told = {"engine parts": ", ".join(f"{part.name} {part.version}" for part in found.parts), "image": found.image}
@@ -165,44 +167,36 @@ def show(found: Diagnosis, console: Console) -> None:
         told["control groups"] = f"version {found.isolation.cgroup_version}"
         told["python"] = found.isolation.python_version
     for name, value in told.items():
-        console.print(_text(f"{name}: {value}"))
-    if found.isolation and found.missing:
-        console.print(_text(f"level {max(found.minimum, found.level + 1)} would need: {_listed(found.missing)}"))
+        console.print(Text(f"{name}: {value}"))
+    if found.missing:
+        console.print(Text(f"level {found.next_level} would need: {listed(found.missing)}"))
     for advisory in found.holes:
         console.print(
-            _text(
+            Text(
                 f"WARNING {advisory.id} ({advisory.component}): {advisory.what} "
                 f"Repaired in {', '.join(advisory.fixed_in)}, or by your distribution.",
                 "bold red",
             )
         )
-    if found.isolation and found.level:
-        console.print(_text(f"what level {found.level} leaves open:"))
+    if found.level:
+        console.print(Text(f"what level {found.level} leaves open:"))
         for sentence in leaves_open(found.level):
-            console.print(_text(f"- {sentence}"))
+            console.print(Text(f"- {sentence}"))
 
 
 def _show_layers(layers: Iterable[Layer], console: Console) -> None:
     if not console.is_terminal:
         for layer in layers:
-            console.print(_text(f"{_word(layer):<7} {layer.name}: {layer.proof}"))
+            console.print(Text(f"{_word(layer):<7} {layer.name}: {layer.proof}"))
         return
     table = Table("in force", "level", "layer", "read from inside")
     for layer in layers:
         style = "" if layer.in_force else "bold red" if layer.level == 1 else "yellow"
         table.add_row(
-            _text(_word(layer), style), str(layer.level) if layer.level else "-", _text(layer.name), _text(layer.proof)
+            Text(_word(layer), style), str(layer.level) if layer.level else "-", Text(layer.name), Text(layer.proof)
         )
     console.print(table)
 
 
 def _word(layer: Layer) -> str:
     return "yes" if layer.in_force else "NO" if layer.level == 1 else "no"
-
-
-def _listed(layers: Iterable[Layer]) -> str:
-    return "; ".join(f"{layer.name} ({layer.proof})" for layer in layers)
-
-
-def _text(text: str, style: str = "") -> Text:
-    return Text(text, style)

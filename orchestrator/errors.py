@@ -25,11 +25,19 @@ What a failure is called decides who is told about it::
     ├── ApprovalFailed              the approver failed; what it was asked about is refused
     ├── ValueNotPortable            the developer is told: this value cannot cross the wall (names type and path)
     ├── ToolError                   the developer is told: a tool's definition is wrong
+    ├── ToolUnavailable             where a tool is from (an MCP server, a Space, the hub) is down, slow or gone
+    ├── ServiceError                an app's developer is told: the orchestrator service cannot do what is asked
+    │   ├── ServiceUnavailable        none answers, or the connection was lost for longer than the client waits
+    │   ├── AccessDenied              there is no token, or it may not do this
+    │   ├── Overloaded                it has no room now; ``retry_after`` says in how many seconds to try again
+    │   ├── NotFound                  there is no such sandbox, run or question
+    │   └── StoreError                its store cannot be opened, read or written
     ├── ModelError                  the model's endpoint failed; the run's memory is kept
     │   ├── ModelUnavailable          down, slow, refusing or rate-limiting, after the retries
     │   └── ModelReplyInvalid         it answered with something that is no reply
     └── AgentError                  the developer is told: an agent was put together or used wrongly
-        └── AgentInterrupted          somebody called interrupt()
+        ├── AgentInterrupted          somebody called interrupt()
+        └── AnswerRefused             the steps are used up, and the last answer did not pass the checks
 
 A failure of the *code* (exception, timeout, denied import) is no exception here: it is a value,
 ``Execution.error`` with ``Execution.status``. A failure of a *tool* is raised inside the agent's code.
@@ -49,6 +57,11 @@ class CellblockError(Exception):
 
 class ConfigError(CellblockError, ValueError):
     """A setting is unknown, of the wrong type, or out of range."""
+
+
+def missing_extra(what: str, package: str, extra: str) -> ConfigError:
+    """What to raise where an optional package cannot be imported. ``what`` needs ``package``, which ``extra`` has."""
+    return ConfigError(f"{what} needs {package}; install it with: pip install 'cellblock[{extra}]'")
 
 
 class EngineError(CellblockError):
@@ -153,6 +166,45 @@ class ToolError(CellblockError, ValueError):
     """A tool's definition is wrong; the message says what to fix."""
 
 
+class ToolUnavailable(CellblockError, ConnectionError):
+    """Where a tool comes from, such as an MCP server, a Space or the hub, cannot be reached, has died, or is too slow.
+
+    At a tool's call it is raised inside the agent's code, like whatever else the tool raises.
+    """
+
+
+class ServiceError(CellblockError):
+    """The orchestrator service cannot do what is asked."""
+
+
+class ServiceUnavailable(ServiceError):
+    """No orchestrator service answers, or the connection to it was lost for longer than the client waits."""
+
+
+class AccessDenied(ServiceError):
+    """The service was given no token, or one that may not do this."""
+
+
+class Overloaded(ServiceError):
+    """The service has no room for this now.
+
+    Attributes:
+        retry_after: seconds after which it may be tried again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotFound(ServiceError):
+    """The service has no such sandbox, run or question, or it is somebody else's."""
+
+
+class StoreError(ServiceError):
+    """The service's store cannot be opened, read or written: the message says why. What was to be stored is not."""
+
+
 class ModelError(CellblockError):
     """The model's endpoint failed. The agent's memory is kept."""
 
@@ -171,3 +223,7 @@ class AgentError(CellblockError):
 
 class AgentInterrupted(AgentError):
     """``interrupt()`` was called during the run."""
+
+
+class AnswerRefused(AgentError):
+    """The steps were used up, and the answer asked for then did not pass ``final_answer_checks``; the memory has it."""

@@ -1,17 +1,26 @@
 """What streams out of an execution, as frozen dataclasses.
 
 ``AsyncSandbox.stream(code)`` yields ``Output``, ``ToolCall`` and ``ToolOutcome`` as they happen and ends with exactly
-one ``Finished``. Everything here is plain data: text has been decoded, nothing refers back to the container.
+one ``Finished``. A run of the orchestrator service adds what its policy asked and what was decided. Everything here is
+plain data: text has been decoded, nothing refers back to the container.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 Stream = Literal["stdout", "stderr"]
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def kind_of(record: object) -> str:
+    """How a record's kind is written: the snake_case name of its class, which may be given in its place."""
+    kind = record if isinstance(record, type) else type(record)
+    return _CAPITAL.sub("_", kind.__name__).lower()
 
 
 class Status(StrEnum):
@@ -171,8 +180,8 @@ class Execution:
     ``results`` holds MIME bundles: type -> text or bytes. ``error`` is None unless the code failed.
     Where ``state`` is not ``kept``, ``restored_to`` is the count of the execution at whose end the variables are again
     (0 for a fresh interpreter), and ``files`` what became of the workspace, with ``files_reason`` where it was kept.
-    ``tool_calls`` is the ledger, in the order in which the calls ended: every call that was made, and the first 1,000
-    that were refused; long errors are cut. ``usage.tool_calls`` counts all.
+    ``tool_calls`` is the ledger, in the order in which the calls ended: every call that was made, and of those that
+    were refused the first 1,000 of each rule; long errors are cut. ``usage.tool_calls`` counts all.
     """
 
     status: Status
@@ -209,3 +218,52 @@ class Finished:
 
 
 ExecutionEvent = Output | ToolCall | ToolOutcome | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAsked:
+    """A run waits until somebody decides whether this may be done.
+
+    Attributes:
+        question: its id.
+        tool: of a tool call; empty: code is to be run.
+        arguments: of a tool call, by the names of the tool's parameters; of code, the variables that it is given.
+        code: that is to be run; of a tool call, empty.
+        deadline: in seconds since the epoch; from then on it counts as refused.
+        agent: whose code or model wants it, in a team the member.
+        reason: why somebody is asked; perhaps empty.
+    """
+
+    question: str
+    tool: str
+    arguments: Mapping[str, Any]
+    code: str
+    deadline: float
+    agent: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDecided:
+    """A question has been answered, or its time is up. ``by`` says who did: the name of a token, or of a rule."""
+
+    question: str
+    approved: bool
+    reason: str
+    by: str
+
+
+class RunState(StrEnum):
+    """What has become of a run of the service."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"  # for a decision
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen in it by itself."""
+        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.INTERRUPTED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -29,9 +29,9 @@ MAX_RULES_LENGTH = 64 << 10  # characters of all of them; the kernel takes 128 K
 MAX_IMPORT_RULES = 1000  # a list longer than this is a mistake, and every rule is sent to every sandbox
 
 
-MAX_CALLS = 10_000  # per execution; enough for a loop over a table, not for a flood
-MAX_BYTES = 64 << 20  # of arguments and results together, per execution
-MAX_RUNNING = 64  # calls of one execution at the same time: as many threads of the host, and their arguments
+# Tool calls of one sandbox at the same time, with those that earlier ones and branches left running: as many threads of
+# the host, and their arguments.
+MAX_RUNNING = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,14 @@ ALLOWED = Verdict(True)
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
-    """An approver is asked: may this code run? ``timeout`` is in seconds."""
+    """An approver is asked: may this code run? ``timeout`` is in seconds; ``variables`` are what it is given."""
 
     code: str
     timeout: float
+    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "variables", MappingProxyType(dict(self.variables)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,8 @@ def import_rules(additional: Iterable[str] = ()) -> tuple[str, ...]:
     Raises:
         ConfigError: a rule is not of that form.
     """
-    if isinstance(additional, str):
-        raise ConfigError(f"authorized_imports must be a list of names, not the string {additional!r}")
+    if isinstance(additional, str) or not isinstance(additional, Iterable):
+        raise ConfigError(f"authorized_imports must be a list of names, not {additional!r}")
     extra = tuple(additional)
     for rule in extra:
         if not isinstance(rule, str) or len(rule) > MAX_RULE_LENGTH or not _RULE.fullmatch(rule):
@@ -116,8 +120,8 @@ class ToolPolicy:
     """Which tools this sandbox may call: exactly these names, compared as code points. And how much, per execution."""
 
     granted: frozenset[str]
-    max_calls: int = MAX_CALLS
-    max_bytes: int = MAX_BYTES
+    max_calls: int
+    max_bytes: int
 
     def review(self, name: str, size: int, spent: Spent) -> Verdict:
         """The verdict on one call with ``size`` bytes of arguments."""

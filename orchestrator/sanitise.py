@@ -6,6 +6,7 @@ What could drive a terminal or hide from the reader's eye is taken out or writte
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 # ECMA-48 sequences: CSI; OSC, DCS, SOS, PM and APC up to their terminator (bounded: an open one must not eat the text
 # after it); two-byte sequences. Eight-bit openers are left to _UNSAFE, which escapes every C1 control.
@@ -29,12 +30,28 @@ _BLANK = frozenset(
 _RETURN = re.compile("\r(?!\n)")
 _MARK_FLOOD = re.compile(f"([{_MARKS}]{{4}})[{_MARKS}]+")  # no script stacks more than four on one letter
 _STYLE_FLOOD = re.compile("([\ufe0e\ufe0f])[\ufe0e\ufe0f]+")  # text or emoji: said once it is said
+# What chat templates of open models take for the start of a role or a turn, if it stands in a message's text:
+# <|im_start|>, <｜User｜>, [INST], <<SYS>>, <start_of_turn>, </s>. Servers that template text may not escape it.
+_ROLE_TOKENS = re.compile(r"<(?=[|｜])|\[(?=/?INST\])|<(?=</?SYS>>)|<(?=/?s>)|<(?=(?:start|end)_of_turn>)")
 
 
 def sanitise(text: str) -> str:
     """``text`` without terminal sequences, every other unsafe character written out as ``\\x08`` or ``\\u202e``."""
     text = _SEQUENCES.sub("", text.replace("\r\n", "\n"))
     return _STYLE_FLOOD.sub(r"\1", _MARK_FLOOD.sub(r"\1", _UNSAFE.sub(_escape, text)))
+
+
+def in_words(value: object, write: Callable[[object], str] = repr) -> str:
+    """``value`` by ``write``. Something else of what cannot be written: an int of thousands of digits, say."""
+    try:
+        return write(value)
+    except Exception:  # noqa: BLE001 - the repr of a class of the program's own may raise anything
+        return f"<{type(value).__qualname__}>"
+
+
+def without_roles(text: str) -> str:
+    """``text`` for a prompt: a space breaks each token that a chat template would take for the start of a role."""
+    return _ROLE_TOKENS.sub(r"\g<0> ", text)
 
 
 def one_line(text: str, limit: int) -> str:

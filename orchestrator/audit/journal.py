@@ -5,15 +5,47 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Self
 
 from orchestrator.audit.log import AuditLog
 from orchestrator.audit.records import Happening
+from orchestrator.errors import AuditError
 
 _THREADS = 4  # that may wait for the disk at the same time
 _threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cellblock-audit")
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_concerns: ContextVar[Mapping[str, str]] = ContextVar("cellblock_audit_concerns", default=_NOTHING)
+
+
+def concern(**names: str) -> None:
+    """What is recorded in this context from now on, and in tasks that are begun in it, has these names besides.
+
+    For what a sandbox does not know of itself: whose it is, and which run works in it. Empty ones are left out.
+    """
+    _concerns.set({name: value for name, value in names.items() if value})
+
+
+class _Once:
+    """Calls ``work`` the first time that it is called, whoever does. A pool that can start no thread says so only
+    after it has queued what it was given."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._claimed = threading.Lock()
+
+    def __call__(self) -> bool:
+        """False if somebody else has called it, or does."""
+        if not self._claimed.acquire(blocking=False):
+            return False
+        self._work()
+        return True
 
 
 @functools.cache  # one for all of this process, which notices if what any of them wrote is no longer there
@@ -51,15 +83,17 @@ class Journal:
         If this is cancelled, it is written first.
 
         Raises:
-            AuditError: it could not be. Then what it tells of must not happen.
+            AuditError: it could not be, or that is not known. Then what it tells of must not happen.
         """
         if self.log is None:
             return
+        job = _Once(functools.partial(self._write, self.log, happening, _concerns.get()))
         try:
-            writing = asyncio.wrap_future(_threads.submit(self._write, self.log, happening))
-        except RuntimeError:  # the process is ending and its pools have been shut down
-            self._write(self.log, happening)
-            return
+            writing = asyncio.wrap_future(_threads.submit(job))
+        except RuntimeError as error:  # the process is ending, or may have no more threads: then it is written here
+            if job():
+                return
+            raise AuditError(f"whether a record is in the audit log is not known: {error}") from None
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -67,7 +101,7 @@ class Journal:
             await asyncio.wait({writing})  # what is recorded next must not come before it
             raise
 
-    def _write(self, log: AuditLog, happening: Happening) -> None:
-        log.append(happening.kind, self.sandbox, happening.data())
+    def _write(self, log: AuditLog, happening: Happening, concerns: Mapping[str, str]) -> None:
+        log.append(happening.kind, self.sandbox, {**concerns, **happening.data()})
         if happening.durable:
             log.sync()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from orchestrator.audit import chain
-from orchestrator.audit.chain import BrokenChain, Head, Record, Report
+from orchestrator.audit.chain import Broken, BrokenChain, Head, Record, Report
 from orchestrator.errors import AuditError
 
 _MODE = 0o600
@@ -227,13 +227,17 @@ def verify(path: str | Path, head: str = "") -> Report:
         return chain.report(lines, head)
 
 
-def records_of(path: str | Path) -> Iterator[Record]:
-    """The records, up to the first line where the chain breaks.
+def entries_of(path: str | Path) -> Iterator[Record | Broken]:
+    """The records, and at last the first line where the chain breaks, if it does.
 
     Raises:
         AuditError: the file cannot be read.
     """
     with _lines(path) as lines:
         for _, found in chain.walk(lines):
-            if isinstance(found, Record):
-                yield found
+            yield found
+
+
+def records_of(path: str | Path) -> Iterator[Record]:
+    """The records, up to the first line where the chain breaks; errors as of ``entries_of``."""
+    return (found for found in entries_of(path) if isinstance(found, Record))

@@ -7,12 +7,11 @@ A tool's name is whatever the code wrote there. Everything else that is text is 
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from orchestrator.audit.chain import canonical, digest
-from orchestrator.events import Execution, Status, ToolOutcome
+from orchestrator.events import Execution, Status, ToolOutcome, kind_of
 
 MAX_TEXT = 300  # bytes of one text, as it is written
 MAX_ITEMS = 32  # of one list; all of them, as long as they may be, leave room in a line
@@ -29,7 +28,7 @@ class Happening:
     @property
     def kind(self) -> str:
         """The record's kind."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        return kind_of(self)
 
     def data(self) -> dict[str, Any]:
         """The record's data, every part of a bounded size."""
@@ -85,17 +84,20 @@ class SandboxEnded(Happening):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionBegun(Happening):
-    """Code is about to be sent."""
+    """Code is about to be sent, with variables or without."""
 
     execution: int
     code_sha256: str
     code_bytes: int
     timeout_ms: int
+    variables_sha256: str
+    variables_bytes: int
 
     @classmethod
-    def of(cls, execution: int, code: bytes, seconds: float) -> Self:
-        """Of the code as it is sent."""
-        return cls(execution, digest(code), len(code), milliseconds(seconds))
+    def of(cls, execution: int, code: bytes, seconds: float, variables: bytes = b"") -> Self:
+        """Of both as they are sent."""
+        given = digest(variables) if variables else ""
+        return cls(execution, digest(code), len(code), milliseconds(seconds), given, len(variables))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class ToolEnded(Happening):
 
 @dataclass(frozen=True, slots=True)
 class Approval(Happening):
-    """Somebody was asked. ``what`` is the tool's name, or ``code``; ``sha256`` that of the arguments or the code."""
+    """An approver decided. ``what`` is the tool's name, or ``code``; ``sha256`` that of the arguments or the code."""
 
     what: str
     sha256: str

@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from orchestrator.errors import CellblockError
+from orchestrator.errors import missing_extra
 from orchestrator.repl.commands import Leave
 from orchestrator.repl.history import history_file
 from orchestrator.repl.screen import Screen
@@ -83,7 +83,7 @@ def _from_terminal(sandbox: AsyncSandbox) -> Converse:
     try:
         from orchestrator.repl.editor import Editor  # an extra, and only needed here
     except ImportError:
-        raise CellblockError("the line editor is an extra: pip install 'cellblock[repl]'") from None
+        raise missing_extra("the line editor", "prompt_toolkit", "repl") from None
     editor = Editor(history_file())
 
     async def converse(session: Session) -> int:

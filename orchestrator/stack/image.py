@@ -60,7 +60,7 @@ def checked_id(name: str, inspected: Mapping[str, Any]) -> str:
         return image_id
     sources = ((inspected.get("Config") or {}).get("Labels") or {}).get(_SOURCES_LABEL, "")
     kept = pins.pinned(name)
-    if sources != digest.partition("-")[0]:  # what follows tells a variant that was made of it
+    if not sources or sources != digest.partition("-")[0]:  # what follows tells a variant that was made of it
         raise ImageChanged(f"{name} ({image_id}) was not built from these sources; run `make image`")
     if kept not in ("", image_id):
         raise ImageChanged(f"{name} is {image_id}, and the image that was built here is {kept}; run `make image`")

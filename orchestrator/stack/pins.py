@@ -6,14 +6,24 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.errors import EngineError
 from orchestrator.stack.places import cache_dir
 
 
 def pinned(name: str) -> str:
-    """The id that was kept for an image's name; empty if none was, by this user."""
-    with suppress(OSError, UnicodeDecodeError):
-        return _file(name).read_text().strip()
-    return ""
+    """The id that was kept for an image's name; empty if none was, by this user.
+
+    Raises:
+        EngineError: it cannot be read, so nobody can tell whether the image is still the one that was kept.
+    """
+    file = _file(name)
+    try:
+        return file.read_text("ascii").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise EngineError(f"{file}, which says which image was built here, cannot be read: {reason}") from None
 
 
 def pin(name: str, image_id: str) -> None:

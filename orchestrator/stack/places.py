@@ -7,6 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
+STORE = "service.db"  # of the service, in the folder for state
+AUDIT = "audit.jsonl"  # beside the store, if the settings name no other
+SERVICE_SOCKET = "service.sock"  # of the service, in the folder of the sessions
 # The name of one session's folder, where its socket lives. While it is made, the name also says for whom: there is no
 # moment in which nothing does. Clean-up touches nothing that is called otherwise.
 _SESSION_FOLDER = re.compile(r"(?:\.(?P<owner>[^.]+)\.)?(?P<session>[0-9a-f]{16})")
@@ -24,8 +27,15 @@ def runtime_dir(setting: str = "") -> Path:
 
 
 def cache_dir() -> Path:
-    """What can be downloaded again: wheels."""
+    """What outlives a session: wheels, which can be downloaded again; which images were built here; dockerd's log."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cellblock"
+
+
+def state_dir() -> Path:
+    """What must not be lost: the service's store, the records of its runs, its log."""
+    if os.geteuid() == 0 and "XDG_STATE_HOME" not in os.environ:
+        return Path("/var/lib/cellblock")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "cellblock"
 
 
 def unfinished_folder(runtime: Path, session: str, owner: str) -> Path:
