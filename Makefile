@@ -21,18 +21,20 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	@.ci/venv
 	@touch $@
 
-up: $(STAMP) ## a Docker engine, the executor image, a self-check: ready for `cellblock run` and `cellblock exec`
+up: $(STAMP) ## a Docker engine, the executor image, a self-check, the orchestrator service in the background
 	@$(PYTHON) -m orchestrator.stack up
 	@$(PYTHON) -m orchestrator.cli doctor --brief
+	@$(PYTHON) -m orchestrator.cli serve --background
 
-down: $(STAMP) ## removes every container, socket and file of a session; the engine and its images stay
+down: $(STAMP) ## ends the service, removes every container, socket and file of a session; engine and images stay
+	@$(PYTHON) -m orchestrator.cli stop
 	@$(PYTHON) -m orchestrator.stack down
 
 demo: up ## an agent solves the party task, its code running in a container
 	@$(PYTHON) -m orchestrator.demo
 
 test: up ## all tests, those that need containers included
-	$(PYTHON) -m pytest
+	$(PYTHON) -m tests
 
 test-fast: $(STAMP) ## the tests that need no engine
 	$(PYTHON) -m pytest -m "not docker"
@@ -51,7 +53,7 @@ check: $(STAMP) ## format, lint, types, directions of imports, drift of the gene
 	.venv/bin/lint-imports
 	$(PYTHON) proto/stubs.py check
 
-proto: $(STAMP) ## generates the stubs from executor.proto again
+proto: $(STAMP) ## generates the stubs from executor.proto and orchestrator.proto again
 	$(PYTHON) proto/stubs.py write
 
 image: up ## the same as up: an engine, and the image built if a source of it has changed

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import states
+from benchmarks import loops, service, states
 from benchmarks.figures import MILLISECOND, Figure, median_of
 from benchmarks.floors import docker_run, echo
 from orchestrator.config import Config
@@ -96,6 +96,9 @@ def main() -> int:
             cold_start_figure(),
             *states.step_figures(),
             *states.going_back_figures(),
+            *loops.step_figures(),
+            loops.interrupt_figure(),
+            *service.figures(),
         ]
     except CellblockError as error:
         print(f"cellblock: {error}", file=sys.stderr)

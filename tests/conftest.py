@@ -1,6 +1,7 @@
 """Fixtures of the tests that need an engine. A missing one is a failure that says so, never a skip."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from orchestrator.sandbox.engine import engine, find_image
 from orchestrator.sandbox.leftovers import Listed, list_containers
 from orchestrator.sandbox.lockdown import Owner
 from orchestrator.stack.image import image_tag
+
+pytest.register_assert_rewrite("tests.unit.model_cases")  # or its failed asserts would not say what was compared
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +35,14 @@ def config() -> Config:
 def unconfined(config: Config) -> Config:
     """Without Landlock: user code sees /proc and can signal the warden, as on a kernel that has none."""
     return replace(config, landlock="off")
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What hanging tools and approvers wait for; set at the end, so that no thread is left."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 def mine(config: Config) -> list[Listed]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import State, Status
+from tests.endings import ERROR, OK, Ending
 
 if TYPE_CHECKING:
     from tests.attacks.target import Attack
@@ -56,20 +56,6 @@ class Cell:
 
 
 CELLS = tuple(Cell(policy, landlock) for policy in (True, False) for landlock in (True, False))
-
-Ending = tuple[Status, State]
-OK: Ending = (Status.OK, State.KEPT)
-ERROR: Ending = (Status.ERROR, State.KEPT)
-DENIED: Ending = (Status.IMPORT_DENIED, State.KEPT)
-HEARD: Ending = (Status.TIMEOUT, State.KEPT)  # the interrupt ended it
-KILLED: Ending = (Status.TIMEOUT, State.RESTORED)
-DIED: Ending = (Status.DIED, State.RESTORED)
-DIED_LOST: Ending = (Status.DIED, State.LOST)
-TIMEOUT_LOST: Ending = (Status.TIMEOUT, State.LOST)
-OK_LOST: Ending = (Status.OK, State.LOST)
-OUT_OF_MEMORY: Ending = (Status.OUT_OF_MEMORY, State.RESTORED)
-FLOODED: Ending = (Status.OUTPUT_LIMIT, State.RESTORED)
-
 
 # How a payload that does not end by itself ends where nothing but an interrupt stops it; see driver.py.
 HEARD_THERE, IGNORED_THERE = "heard the interrupt", "ignored the interrupt"

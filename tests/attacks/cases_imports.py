@@ -6,8 +6,9 @@ The image has no shell and no ``cat``; where the corpus starts one, these start 
 
 from __future__ import annotations
 
-from tests.attacks.case import OK, Case, Control, Layer, case, no_control, reads
+from tests.attacks.case import Case, Control, Layer, case, no_control, reads
 from tests.attacks.target import Attack
+from tests.endings import OK
 
 READ = "{o}.read({o}.open('{C}', 0), 99)"
 SPAWN = """

@@ -7,8 +7,9 @@ nothing: where it is reached, the kernel refuses them with another error, or doe
 
 from __future__ import annotations
 
-from tests.attacks.case import DIED, ERROR, KILLED, OK, OK_LOST, Case, Control, Layer, case, no_control
+from tests.attacks.case import Case, Control, Layer, case, no_control
 from tests.attacks.native import SYSCALL
+from tests.endings import DIED, ERROR, KILLED, OK, OK_LOST
 
 HELD = "EPERM|ENOSYS|signal 31"  # 31: SIGSYS, from a filter that kills
 ME = "libc.getpid()"

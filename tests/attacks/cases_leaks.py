@@ -43,6 +43,13 @@ def tells_only_its_own_rules(attack: Attack) -> None:
     assert "/" not in error.value.replace("'", "")
 
 
+def tells_no_session_folder(attack: Attack) -> None:
+    """Neither where the session's folder is on the host, nor what it is called."""
+    folder = attack.target.folder
+    assert folder.name not in attack.whole_text
+    assert str(folder.parent) not in attack.whole_text
+
+
 def _proc() -> list[Case]:
     letters = iter("bcdefghijk")
     return [
@@ -65,11 +72,13 @@ def _proc() -> list[Case]:
         ),
         case(
             "INF-02",
-            "what /proc tells of all processes has a secret, or a path of the host",
+            "what /proc tells of all processes has a secret, or the path of the session's folder",
             EVERY_PROCESS,
             held_by=Layer.CONTAINER,
+            check=tells_no_session_folder,
             control=Control(shows="CANARY-E"),
-            note="the canaries are looked for in all that it can read: token, environment, the session's folder",
+            note="the canaries are looked for in all that it can read: token and environment among them; not "
+            "mountinfo: that is INF-05",
         ),
         *(
             case(
@@ -103,7 +112,7 @@ def _proc() -> list[Case]:
                 steps=("print({R} if 'overlay' in open('/proc/self/mountinfo').read() else '')",),
                 reason="there the workspace is mounted elsewhere",
             ),
-            note="without Landlock it tells where the engine keeps its layers",
+            note="without Landlock it tells where the engine keeps its layers, and where the session's folder is",
         ),
         case(
             "INF-08",

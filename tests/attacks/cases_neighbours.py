@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tests.attacks.case import OK, Case, Control, Layer, NotHere, case, no_control
-from tests.attacks.native import SYSCALL
-from tests.attacks.target import Attack
+from pathlib import Path
 
-OS = "import random\nos = random._os\n"
+from tests.attacks.case import Case, Control, Layer, NotHere, case, no_control
+from tests.attacks.native import SYSCALL
+from tests.attacks.preludes import OS
+from tests.attacks.target import Attack
+from tests.endings import OK
+
 LEAVE = (
     f"{OS}import json\nleft = 'here'\njson.dumps = os.sys.modules['json'].left = None\n"
     "for name in ('/workspace/left', '/tmp/left', os.path.expanduser('~/left')): open(name, 'w').write('here')"
@@ -36,9 +39,13 @@ for _ in range(200):
 len(made)
 """
 )
+ASKED_FOR = 200  # inotifies; a user may have 128, unless the machine is set otherwise
 INOTIFY_QUOTA = (
-    SYSCALL + "fds = [call(294, 0) for _ in range(200)]\nprint(fds[-1])\nlen([fd for fd in fds if isinstance(fd, int)])"
+    SYSCALL
+    + f"fds = [call(294, 0) for _ in range({ASKED_FOR})]\nprint(fds[-1])\n"
+    + "len([fd for fd in fds if isinstance(fd, int)])"
 )
+USES_INOTIFY = SYSCALL + "got = call(294, 0)\ncall(3, got) if isinstance(got, int) else None\ngot"
 USES_QUOTAS = (
     OS + "ends = [os.pipe() for _ in range(8)]\npid = os.fork()\nif not pid: os._exit(0)\n"
     "os.waitpid(pid, 0)[1] == 0 and len(ends)"
@@ -66,6 +73,15 @@ def neighbour_draws_others(attack: Attack) -> None:
 def neighbour_has_its_own_share(attack: Attack) -> None:
     """The neighbour gets processes and pipes of its own."""
     assert attack.target.neighbour.look(USES_QUOTAS) == 8
+
+
+def neighbour_has_its_own_inotifies(attack: Attack) -> None:
+    """There are none left for the one, and one for the other."""
+    most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    if attack.last.ok and most < ASKED_FOR:
+        assert attack.last.value < ASKED_FOR, "they were not used up, which shows nothing"
+    got = attack.target.neighbour.look(USES_INOTIFY)
+    assert isinstance(got, int), got
 
 
 def _cases() -> list[Case]:
@@ -99,7 +115,7 @@ def _cases() -> list[Case]:
             native=True,
             denied=True,
             control=two,
-            check=neighbour_has_its_own_share,
+            check=neighbour_has_its_own_inotifies,
         ),
         case(
             "XSN-08",

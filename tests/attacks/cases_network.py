@@ -6,9 +6,10 @@ own on 127.0.0.1. No AF_VSOCK socket is ever connected. The listeners count: a c
 
 from __future__ import annotations
 
-from tests.attacks.case import OK, Case, Control, Layer, Place, case, no_control
+from tests.attacks.case import Case, Control, Layer, Place, case, no_control
 from tests.attacks.native import SYSCALL
 from tests.attacks.target import Attack
+from tests.endings import OK
 
 ON_HOST = Control(Place.HOST)
 REFUSED = "Errno|gaierror|PermissionError|ConnectionRefused"

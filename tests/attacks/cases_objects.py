@@ -6,19 +6,8 @@ policy: what these get hold of is a function that opens files, and the file is w
 
 from __future__ import annotations
 
-from tests.attacks.case import (
-    DIED,
-    ERROR,
-    HEARD,
-    KILLED,
-    OK,
-    OK_LOST,
-    Case,
-    Layer,
-    case,
-    no_control,
-    reads,
-)
+from tests.attacks.case import Case, Layer, case, no_control, reads
+from tests.endings import DIED, ERROR, HEARD, KILLED, OK, OK_LOST
 
 READ = "print(open('{C}').read())"
 SUBCLASS = "[c for c in object.__subclasses__() if c.__name__ == '{name}'][0]"

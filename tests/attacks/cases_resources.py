@@ -6,29 +6,10 @@ the control runs on. Most need no import that the policy would refuse.
 
 from __future__ import annotations
 
-from tests.attacks.case import (
-    DIED,
-    ERROR,
-    FLOODED,
-    HEARD,
-    HEARD_THERE,
-    IGNORED_THERE,
-    KILLED,
-    OK,
-    OUT_OF_MEMORY,
-    Case,
-    Control,
-    Layer,
-    case,
-    hangs,
-    no_control,
-)
-from tests.attacks.cases_values import STEAL
+from tests.attacks.case import HEARD_THERE, IGNORED_THERE, Case, Control, Layer, case, hangs, no_control
 from tests.attacks.native import SYSCALL
-
-OS = "import random\nos = random._os\n"
-MODULE = "import random\n{0} = random._os.sys.modules['{0}']\n"
-THREADING = "import queue\nthreading = queue.threading\n"
+from tests.attacks.preludes import MODULE, OS, STEAL, THREADING
+from tests.endings import DIED, ERROR, FLOODED, HEARD, KILLED, OK, OUT_OF_MEMORY
 
 GROW = "blocks, n = [], 0\nwhile n < 400: blocks.append(bytearray(b'x') * 10**6); n += 1\nblocks = None\n{R}"
 SHARED = "import mmap, numpy\nblock = mmap.mmap(-1, 400 << 20)\nnumpy.frombuffer(block, dtype='u1')[:] = 1\n{R}"

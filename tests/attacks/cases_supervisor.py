@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.attacks.case import DIED, DIED_LOST, ERROR, OK, OK_LOST, Case, Layer, case, no_control
+from tests.attacks.case import Case, Layer, case, no_control
 from tests.attacks.native import SYSCALL
-
-OS = "import random\nos = random._os\n"
+from tests.attacks.preludes import OS
+from tests.endings import DIED, DIED_LOST, ERROR, OK, OK_LOST
 
 
 def _supervisor() -> list[Case]:

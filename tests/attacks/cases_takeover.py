@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from orchestrator import Status
-from tests.attacks.case import (
-    DIED,
-    DIED_LOST,
-    ERROR,
-    OK,
-    OK_LOST,
-    Case,
-    Control,
-    Layer,
-    NotHere,
-    Place,
-    case,
-    no_control,
-    reads,
-)
-from tests.attacks.cases_values import STEAL
+from tests.attacks.case import Case, Control, Layer, NotHere, Place, case, no_control, reads
+from tests.attacks.preludes import OS, STEAL
 from tests.attacks.target import Attack
+from tests.endings import DIED, DIED_LOST, ERROR, OK, OK_LOST
 
-OS = "import random\nos = random._os\n"
 RESULT = 40  # executor_image/frames.py
 # A serialised Outcome whose value is the word, as if the code had given it.
 FORGED = (
@@ -76,6 +62,17 @@ except OSError: pass
 n
 """
 )
+# A child: were it the code's own process, its files would be gone with it, and a core file among them.
+CRASHED = (
+    OS
+    + """
+if not (pid := os.fork()):
+    open('mark', 'w').close()
+    os.abort()
+status = os.waitpid(pid, 0)[1]
+print('signal', os.WTERMSIG(status), {R} if os.WCOREDUMP(status) else '')
+"""
+)
 PRELOAD = OS + "os.environ.update(LD_PRELOAD='/tmp/x.so', GCONV_PATH='/tmp', PYTHONPATH='/tmp', PYTHONHOME='/tmp')\n"
 SEES_ENVIRONMENT = (
     "import random\ne = random._os.environ\n"
@@ -94,8 +91,8 @@ def is_no_denial(attack: Attack) -> None:
 
 
 def left_no_core(attack: Attack) -> None:
-    """Nothing was written where it ran."""
-    assert attack.target.sandbox.files.list() == []
+    """Nothing was written where it ran but what it wrote itself."""
+    assert [entry.path for entry in attack.target.sandbox.files.list()] == ["mark"]
 
 
 def _records() -> list[Case]:
@@ -267,11 +264,15 @@ def _fresh_starts() -> list[Case]:
         case(
             "TKO-17",
             "a crash leaves a picture of its memory",
-            f"{OS}os.abort()",
+            CRASHED,
             held_by=Layer.CONTAINER,
-            endings=(DIED,),
+            endings=(OK,),
             says="signal 6",
-            control=Control(ending="signal 6", reason="where a core file goes is a setting of the machine"),
+            control=Control(
+                ending="signal 6",
+                steps=("import os\nos.abort()",),
+                reason="where a core file goes is a setting of the machine",
+            ),
             check=left_no_core,
         ),
         case(
@@ -303,8 +304,8 @@ NOT_HERE = [
         "TKO-11",
         "what was left running prints, or calls tools, between two steps",
         tests=(
-            "tests/contract/test_states_contract.py::test_nothing_of_the_users_runs_between_executions",
-            "tests/contract/test_states_contract.py::test_signals_and_finalizers_are_heard_in_an_execution_and_never_between_two",
+            "tests/contract/test_states_threads_contract.py::test_nothing_of_the_users_runs_between_executions",
+            "tests/contract/test_states_threads_contract.py::test_signals_and_finalizers_are_heard_in_an_execution_and_never_between_two",
         ),
     ),
 ]

@@ -9,32 +9,11 @@ from collections.abc import Callable
 
 from orchestrator import Opaque
 from orchestrator.errors import ProtocolViolation
-from tests.attacks.case import (
-    DIED,
-    ERROR,
-    HEARD,
-    HEARD_THERE,
-    KILLED,
-    OK,
-    OUT_OF_MEMORY,
-    Case,
-    Control,
-    Layer,
-    NotHere,
-    case,
-    hangs,
-    no_control,
-)
+from tests.attacks.case import HEARD_THERE, Case, Control, Layer, NotHere, case, hangs, no_control
+from tests.attacks.preludes import STEAL
 from tests.attacks.target import Attack
+from tests.endings import DIED, ERROR, HEARD, KILLED, OK, OUT_OF_MEMORY
 
-# The runner's own objects, found by its frames: its channel to the supervisor, and the nonce of the execution.
-STEAL = """
-import statistics
-frame = statistics.sys._getframe()
-while not hasattr(frame.f_locals.get('self'), '_channel'): frame = frame.f_back
-me = frame.f_locals['self']
-channel, nonce = me._channel, me._calls.nonce
-"""
 FINAL = 39  # executor_image/frames.py
 TOUCH = "(open, ('{H}', 'w'))"
 PICKLED = "import pickle, os\npickle.loads(pickle.dumps({value}))\nprint({R} if os.path.exists('{H}') else '')"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any
 
 from orchestrator.sandbox.lockdown import LABEL_CREATED, LABEL_DEADLINE, LABEL_OWNER, Owner
 from orchestrator.stack import engine
+from tests.archives import READABLE, packed
 from tests.attacks import case as cases
 from tests.attacks.case import Case, Place
 from tests.attacks.images import OPEN, SECRET
@@ -106,7 +105,9 @@ def _in_container(image: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]
     client = engine.connect().api
     container = client.create_container_from_config(_unguarded(image))["Id"]
     try:
-        client.put_archive(container, "/", _archive({"driver.py": _DRIVER.read_bytes(), "jobs.json": _json(jobs)}))
+        files = {"driver.py": _DRIVER.read_bytes(), "jobs.json": json.dumps(jobs).encode()}
+        archive = packed({f"control/{name}": (content, READABLE) for name, content in files.items()})
+        client.put_archive(container, "/", archive.getvalue())
         client.start(container)
         status = client.wait(container, timeout=SECONDS)["StatusCode"]
         output = client.logs(container, stdout=True, stderr=False)
@@ -156,17 +157,3 @@ def _capabilities() -> list[str]:
     with open("/proc/self/status") as file:
         (bounding,) = (int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
     return [name for bit, name in enumerate(_CAPABILITIES) if bounding >> bit & 1]
-
-
-def _json(jobs: list[dict[str, Any]]) -> bytes:
-    return json.dumps(jobs).encode()
-
-
-def _archive(files: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(f"control/{name}")
-            entry.size, entry.mode = len(content), 0o644
-            tar.addfile(entry, io.BytesIO(content))
-    return packed.getvalue()

@@ -9,7 +9,9 @@ from tests.attacks.case import NotHere
 
 CALLS = "tests/unit/test_calls.py"
 TOOLS = "tests/contract/test_tools_contract.py"
+REFUSED = "tests/unit/test_calls_refused.py"
 LIMITS = "tests/contract/test_tool_limits_contract.py"
+ATTACKS = "tests/contract/test_tool_attacks_contract.py"
 ENGINE = "tests/docker/test_engine_ignores.py"
 DOCTOR = "tests/docker/test_doctor.py"
 SESSION = "tests/unit/test_session.py"
@@ -32,6 +34,7 @@ _AROUND = [
         "RES-26",
         "sandboxes opened and closed without end leave something",
         f"{AROUND}::test_opening_and_closing_leaves_nothing",
+        "tests/faults/test_many_sessions.py::test_a_storm_of_openers_is_admitted_up_to_the_limit_and_leaves_nothing",
     ),
     _held(
         "XSN-11",
@@ -88,31 +91,31 @@ _TOOLS = [
     _held(
         "TOOL-01",
         "a tool that was not granted is called",
-        f"{CALLS}::test_a_tool_that_is_not_granted_is_refused",
-        f"{LIMITS}::test_only_exactly_the_granted_names_can_be_called",
+        f"{REFUSED}::test_a_tool_that_is_not_granted_is_refused",
+        f"{ATTACKS}::test_only_exactly_the_granted_names_can_be_called",
         "tests/unit/test_policy.py::test_a_name_that_is_not_exactly_granted_is_denied",
     ),
     _held(
         "TOOL-02",
         "a tool is called without end",
-        f"{CALLS}::test_calls_over_the_budget_are_refused_and_the_tool_is_not_called",
-        f"{CALLS}::test_too_many_at_once_are_refused_until_some_have_ended",
-        f"{LIMITS}::test_a_loop_of_calls_ends_at_the_budget",
+        f"{REFUSED}::test_calls_over_the_budget_are_refused_and_the_tool_is_not_called",
+        f"{REFUSED}::test_too_many_at_once_are_refused_until_some_have_ended",
+        f"{ATTACKS}::test_a_loop_of_calls_ends_at_the_budget",
     ),
     _held(
         "TOOL-04",
         "calls from threads, or within calls, tie each other up",
         f"{TOOLS}::test_tools_called_from_threads",
-        f"{LIMITS}::test_calls_from_a_repr_are_calls_like_others",
-        f"{LIMITS}::test_a_tool_may_use_another_sandbox_with_the_same_tool",
+        f"{ATTACKS}::test_calls_from_a_repr_are_calls_like_others",
+        f"{ATTACKS}::test_a_tool_may_use_another_sandbox_with_the_same_tool",
         "tests/docker/test_misuse.py::test_a_tool_that_uses_the_sandbox_it_is_called_from_is_told_so",
     ),
     _held(
         "TOOL-05",
         "a tool is called when the step is over",
         "tests/docker/test_bad_input.py::test_a_thread_that_calls_a_tool_too_late_takes_no_command",
-        f"{LIMITS}::test_a_call_after_the_end_of_its_execution_is_not_made",
-        f"{LIMITS}::test_a_closure_of_an_earlier_execution_calls_in_the_present_one",
+        f"{ATTACKS}::test_a_call_after_the_end_of_its_execution_is_not_made",
+        f"{ATTACKS}::test_a_closure_of_an_earlier_execution_calls_in_the_present_one",
     ),
     _held(
         "TOOL-07",
@@ -123,12 +126,12 @@ _TOOLS = [
     _held(
         "TOOL-08",
         "a tool's result or failure is too large, or tells too much",
-        f"{CALLS}::test_a_result_over_the_budget_of_bytes_is_not_sent_and_said_to_have_been_made",
+        f"{REFUSED}::test_a_result_over_the_budget_of_bytes_is_not_sent_and_said_to_have_been_made",
         f"{CALLS}::test_no_traceback_of_the_host_and_no_more_than_the_bound_goes_back",
         f"{TOOLS}::test_a_tool_can_hide_its_errors",
     ),
     _held(
-        "TOOL-10", "a tool of another session is called", f"{LIMITS}::test_the_grant_of_one_session_is_none_in_another"
+        "TOOL-10", "a tool of another session is called", f"{ATTACKS}::test_the_grant_of_one_session_is_none_in_another"
     ),
     NotHere(
         "TOOL-11", "an argument attacks what is behind the tool", "the tool's own affair; it gets its arguments as data"

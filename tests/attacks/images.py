@@ -17,6 +17,7 @@ from docker.errors import APIError, ImageNotFound
 
 from orchestrator.stack import engine
 from orchestrator.stack.context import REPOSITORY, image_tag
+from tests.archives import READABLE, packed
 from tests.attacks.native import library
 
 BUILD_SECONDS = 120
@@ -100,15 +101,8 @@ def _remove_older(client: docker.DockerClient) -> None:
 
 
 def _build(client: docker.DockerClient, name: str, recipe: str, files: dict[str, tuple[bytes, int]]) -> None:
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as tar:
-        for path, (content, mode) in {"Dockerfile": (recipe.encode(), 0o644), **files}.items():
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(content), mode
-            tar.addfile(entry, io.BytesIO(content))
-    context.seek(0)
     events: Any = client.api.build(
-        fileobj=context,
+        fileobj=packed({"Dockerfile": (recipe.encode(), READABLE), **files}),
         custom_context=True,
         tag=name,
         network_mode="none",

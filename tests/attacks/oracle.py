@@ -16,10 +16,10 @@ from pathlib import Path
 
 from orchestrator import Config, Execution, State, Status
 from orchestrator.audit.log import verify
-from tests.attacks import case as cases
 from tests.attacks.field import Field
 from tests.attacks.target import KEPT, Attack, Target
 from tests.conftest import mine
+from tests.endings import DENIED, OK
 
 NEXT = "print('next'); globals().get('kept')"
 MORE_MEMORY = 96 << 20  # bytes that the host may grow by in one case: a result of 4 MiB is held several times over
@@ -130,7 +130,7 @@ def next_step_works(attack: Attack) -> None:
     else:
         lost = attack.is_lost
     assert isinstance(outcome, Execution), outcome
-    assert (outcome.status, outcome.state) == cases.OK, outcome
+    assert (outcome.status, outcome.state) == OK, outcome
     assert "next" in outcome.logs.stdout, outcome
     assert outcome.value == KEPT or (lost and outcome.value is None), outcome
 
@@ -140,7 +140,7 @@ def policy_stands(attack: Attack) -> None:
     if attack.cell.policy and attack.case.keeps_policy:
         outcome = attack.target.run("import socket")
         assert isinstance(outcome, Execution), outcome
-        assert (outcome.status, outcome.state) == cases.DENIED, outcome
+        assert (outcome.status, outcome.state) == DENIED, outcome
 
 
 def nothing_secret_was_seen(attack: Attack) -> None:

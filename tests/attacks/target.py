@@ -17,6 +17,7 @@ from orchestrator import Config, Execution, Limits, Sandbox, State, Status
 from orchestrator.errors import CheckpointError, SandboxError
 from tests.attacks import case as cases
 from tests.attacks.case import Case, Cell
+from tests.endings import OK
 
 GRACE = 0.5  # seconds: a kill costs that much of the tests' time
 DEADLINE = 20.0  # seconds for what takes milliseconds
@@ -114,7 +115,7 @@ class Neighbour:
     def look(self, code: str) -> Any:
         """The value of code that must work there."""
         execution = self._sandbox.run_code(code, timeout=DEADLINE)
-        assert (execution.status, execution.state) == cases.OK, execution
+        assert (execution.status, execution.state) == OK, execution
         return execution.value
 
     def works(self) -> None:
@@ -178,13 +179,18 @@ class Target:
     def begin_anew(self) -> None:
         """A fresh container with the clean state."""
         self.sandbox.reset()
-        link = self.sandbox.asynchronous._link
-        assert link is not None
-        (link.container.folder.path / "canary").write_bytes(self.canaries.host)
+        (self.folder / "canary").write_bytes(self.canaries.host)
         made = self.run(f"kept = {KEPT!r}")
         assert isinstance(made, Execution), made
-        assert (made.status, made.state) == cases.OK, made
+        assert (made.status, made.state) == OK, made
         self.sandbox.checkpoint(CLEAN)
+
+    @property
+    def folder(self) -> Path:
+        """Its container's folder on the host."""
+        link = self.sandbox.asynchronous._link
+        assert link is not None
+        return link.container.folder.path
 
     @property
     def token(self) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from tests.attacks.images import ENVIRONMENT, OPEN, SECRET, canary_image, native
 from tests.attacks.oracle import Watch
 from tests.attacks.registry import CASES
 from tests.attacks.report import Report
-from tests.attacks.target import Attack, Canaries, Listeners, Neighbour
+from tests.attacks.target import NEIGHBOURS_OWN, Attack, Canaries, Listeners, Neighbour
+from tests.endings import DENIED
 
 pytestmark = pytest.mark.docker
 
@@ -62,9 +64,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def field(config: Config, listeners: Listeners, log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     canaries = Canaries(SECRET, OPEN, ENVIRONMENT, NEIGHBOUR, HOST)
-    neighbour = Neighbour(Sandbox(authorized_imports=["numpy", "colorsys"]), NEIGHBOUR)
     folder = tmp_path_factory.mktemp("host")
     images = {False: canary_image(), True: native_image()}
+    imports = ["numpy", NEIGHBOURS_OWN, "ctypes", "errno"]  # as it has to look for what no Python module shows
+    neighbour = Neighbour(Sandbox(authorized_imports=imports, config=replace(config, image=images[True])), NEIGHBOUR)
     field = Field(config, images, neighbour, listeners, canaries, folder / "canary-h", log)
     yield field
     field.close()
@@ -124,7 +127,7 @@ def got_where_it_should(attack: Attack) -> None:
 def ended_as_it_may(attack: Attack) -> None:
     if attack.case.denied and attack.cell.policy:
         first = attack.outcomes[0]
-        assert getattr(first, "status", first) is cases.DENIED[0], first
+        assert getattr(first, "status", first) is DENIED[0], first
         assert first.error is not None
         assert first.error.name == "ImportNotAllowed"
         return

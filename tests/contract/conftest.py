@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Config, Sandbox
+from orchestrator import Client, Config, Sandbox
+from tests.serving import Serving
 
-BACKENDS: dict[str, Callable[..., Sandbox]] = {"docker": Sandbox}  # a later backend is one more entry
+BACKENDS = ("docker", "service")  # in this process; the same over the API of a service
+# Of a test that reaches into what only a sandbox of this process has, or whose suite takes too long for twice.
+in_process = pytest.mark.parametrize("make", ["docker"], indirect=True)
 DEADLINE = 30.0  # seconds for anything that is waited for
 
 
@@ -63,12 +66,47 @@ threading.Thread(target=work, daemon=True).start()
 """
 
 
+class Services:
+    """Makes sandboxes at services of this process: one for each ``config``, which is a service's matter."""
+
+    def __init__(self) -> None:
+        self._made: dict[Config, tuple[Serving, Client]] = {}
+
+    def __call__(self, config: Config | None = None, **settings: Any) -> Sandbox:
+        config = config or Config.load()
+        if config not in self._made:
+            serving = Serving(config)
+            self._made[config] = serving, Client(serving.address)
+        return self._made[config][1].sandbox(**settings)
+
+    def close(self) -> None:
+        for serving, client in self._made.values():
+            client.close()
+            serving.close()
+
+
 @pytest.fixture(scope="module", params=BACKENDS)
-def make(request: pytest.FixtureRequest, config: Config) -> Callable[..., Sandbox]:
-    return BACKENDS[request.param]
+def make(request: pytest.FixtureRequest, config: Config) -> Iterator[Callable[..., Sandbox]]:
+    if request.param == "docker":
+        yield Sandbox
+        return
+    services = Services()
+    yield services
+    services.close()
 
 
 @pytest.fixture(scope="module")
 def sandbox(make: Callable[..., Sandbox]) -> Iterator[Sandbox]:
     with make(tools=TOOLS, authorized_imports=IMPORTS, timeout=DEADLINE, env={"TZ": "Asia/Tokyo"}) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def box(make: Callable[..., Sandbox]) -> Iterator[Sandbox]:
+    """A sandbox of the test's own: its executions are counted from 1."""
+    with make(authorized_imports=IMPORTS, timeout=20) as sandbox:
+        yield sandbox
+
+
+def names(sandbox: Sandbox) -> list[str]:
+    return sorted(entry.path for entry in sandbox.files.list())

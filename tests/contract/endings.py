@@ -5,19 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import State, Status
-
-Ending = tuple[Status, State]
-
-OK: Ending = (Status.OK, State.KEPT)
-ERROR: Ending = (Status.ERROR, State.KEPT)
-HEARD: Ending = (Status.TIMEOUT, State.KEPT)  # the interrupt ended it
-KILLED: Ending = (Status.TIMEOUT, State.RESTORED)
-DIED: Ending = (Status.DIED, State.RESTORED)
-OUT_OF_MEMORY: Ending = (Status.OUT_OF_MEMORY, State.RESTORED)
-OK_LOST: Ending = (Status.OK, State.LOST)
-DIED_LOST: Ending = (Status.DIED, State.LOST)
-TIMEOUT_LOST: Ending = (Status.TIMEOUT, State.LOST)
+from tests.endings import DIED, DIED_LOST, ERROR, HEARD, KILLED, OK, OUT_OF_MEMORY, TIMEOUT_LOST, Ending
 
 HANG = 0.3  # seconds for code that does not end
 AMPLE = 10.0  # seconds for code that ends by itself, also on a busy machine

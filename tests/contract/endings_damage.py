@@ -6,7 +6,8 @@ because it was not damaged.
 
 from __future__ import annotations
 
-from tests.contract.endings import DIED, DIED_LOST, ERROR, HEARD, KILLED, OK, OK_LOST, Case, ends, hangs
+from tests.contract.endings import Case, ends, hangs
+from tests.endings import DIED, DIED_LOST, ERROR, HEARD, KILLED, OK, OK_LOST
 
 # What runs the code shares its builtins and modules. It may die of what the code did to them: then that is the truth.
 EITHER = (OK, DIED)

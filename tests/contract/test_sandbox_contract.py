@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator import AsyncSandbox, Config, NDArray, Opaque, Output, Sandbox, State, Status
 from orchestrator.errors import SandboxClosed
-from tests.contract.conftest import DEADLINE
+from tests.contract.conftest import DEADLINE, in_process
 
 pytestmark = pytest.mark.docker
 
@@ -55,7 +55,7 @@ def test_executions_are_counted(sandbox: Sandbox) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_values_go_in_and_come_back_as_they_are(sandbox: Sandbox, value: Any) -> None:
+def test_values_go_in_and_come_back_as_they_are(sandbox: Sandbox, value: Any, make: Callable[..., Sandbox]) -> None:
     returned: list[Any] = []
 
     def value_of_the_host() -> Any:
@@ -64,7 +64,7 @@ def test_values_go_in_and_come_back_as_they_are(sandbox: Sandbox, value: Any) ->
     def take(given: Any) -> None:
         returned.append(given)
 
-    with type(sandbox)(tools=[value_of_the_host, take], authorized_imports=["numpy"]) as other:
+    with make(tools=[value_of_the_host, take], authorized_imports=["numpy"]) as other:
         execution = other.run_code("v = value_of_the_host(); take(v); v")
     assert execution.error is None
     assert execution.value == value
@@ -112,13 +112,13 @@ def test_output_streams_in_order_as_it_is_written(sandbox: Sandbox) -> None:
     assert pieces == [(s, f"{t} {i}\n") for i in range(3) for s, t in (("stdout", "out"), ("stderr", "err"))]
 
 
-def test_output_arrives_before_the_execution_ends(sandbox: Sandbox) -> None:
+def test_output_arrives_before_the_execution_ends(sandbox: Sandbox, make: Callable[..., Sandbox]) -> None:
     seen = threading.Event()
 
     def wait_until_seen() -> bool:
         return seen.wait(DEADLINE)
 
-    with type(sandbox)(tools=[wait_until_seen]) as one:
+    with make(tools=[wait_until_seen]) as one:
         execution = one.run_code("print('now'); wait_until_seen()", on_stdout=lambda text: seen.set())
     assert execution.value is True
 
@@ -133,6 +133,7 @@ def test_characters_cut_between_pieces_arrive_whole(sandbox: Sandbox) -> None:
     assert sandbox.run_code("print('é✓' * 100_000)").logs.stdout == "é✓" * 100_000 + "\n"
 
 
+@in_process
 def test_long_output_keeps_head_and_tail_and_says_what_was_dropped(sandbox: Sandbox) -> None:
     execution = sandbox.run_code("for i in range(400_000): print(i)")
     assert execution.status is Status.OK

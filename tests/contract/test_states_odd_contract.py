@@ -6,9 +6,10 @@ import pytest
 
 from orchestrator import Files, Limits, Sandbox, State
 from orchestrator.errors import CheckpointError
-from tests.contract.conftest import IMPORTS
+from tests.contract.conftest import IMPORTS, in_process
 
-pytestmark = pytest.mark.docker
+# They are about the supervisor, far below the API, and take long.
+pytestmark = [pytest.mark.docker, in_process]
 DIE = "\nos._exit(1)"
 
 

@@ -1,75 +1,25 @@
-"""What every sandbox backend must do: tool calls within bounds, given up in time, approved, and told in the ledger.
-
-The names of attacks are those of the corpus, section 3.11.
-"""
+"""What every sandbox backend must do: tool calls given up in time, and told in the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from executor_api.v1 import executor_pb2 as pb
 
-from orchestrator import (
-    AsyncSandbox,
-    Config,
-    Ending,
-    ExecutionRequest,
-    Finished,
-    Limits,
-    Sandbox,
-    State,
-    Status,
-    ToolCall,
-    ToolCallRequest,
-    ToolOutcome,
-    Verdict,
-)
+from orchestrator import AsyncSandbox, Config, Ending, Finished, Sandbox, State, Status, ToolCall, ToolOutcome
 from orchestrator.errors import OutcomeUnknown, SandboxDied
 from orchestrator.sandbox import Portal
 from orchestrator.sandbox.engine import remove_container
-from tests.contract.conftest import DEADLINE, add
+from tests.contract.conftest import DEADLINE, add, in_process
+from tests.contract.tools import CAUGHT, RAW, Make, endings
+from tests.serving import behind
 
 pytestmark = pytest.mark.docker
-
-Make = Callable[..., Sandbox]
-# Below the tools' functions: any name can be called, as hostile code can.
-RAW = "import sys\nraw = sys.stdout._send.__self__._calls.call\n"
-CAUGHT = """
-def caught(call, *args):
-    try:
-        return call(*args)
-    except Exception as error:
-        return f'{type(error).__name__}: {error}'
-"""
-
-
-class Spy:
-    """A tool that counts its calls."""
-
-    def __init__(self, name: str = "spy") -> None:
-        self.name = name
-        self.calls: list[tuple[Any, ...]] = []
-
-    def __call__(self, *args: Any) -> int:
-        self.calls.append(args)
-        return len(self.calls)
-
-
-@pytest.fixture
-def release() -> Iterator[threading.Event]:
-    """What hanging tools wait for; set at the end, so that no thread is left."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def endings(execution: Any) -> list[tuple[str, str]]:
-    return [(call.name, str(call.ending)) for call in execution.tool_calls]
 
 
 # -------------------------------------------------------------------------------------------------------- the ledger
@@ -203,7 +153,7 @@ def test_a_sandbox_that_dies_while_a_tool_runs_tells_that_its_effect_is_unknown(
 
     def pull_the_plug() -> None:
         calls.append(1)
-        remove_container(config, one.asynchronous._link.container.id)  # type: ignore[union-attr]
+        remove_container(config, behind(one)._link.container.id)  # type: ignore[union-attr]
         threading.Event().wait(2)  # the end of the container is told meanwhile
 
     with make(tools=[pull_the_plug, add]) as one:
@@ -222,7 +172,7 @@ def test_a_sandbox_that_dies_while_a_tool_runs_tells_that_its_effect_is_unknown(
 def test_a_sandbox_that_dies_after_its_tools_have_ended_tells_what_they_did(make: Make, config: Config) -> None:
     started = threading.Event()
     with make(tools=[add]) as one:
-        container = one.asynchronous._link.container.id  # type: ignore[union-attr]
+        container = behind(one)._link.container.id  # type: ignore[union-attr]
         killer = threading.Thread(target=lambda: started.wait(DEADLINE) and remove_container(config, container))
         killer.start()
         with pytest.raises(SandboxDied) as caught:
@@ -230,274 +180,6 @@ def test_a_sandbox_that_dies_after_its_tools_have_ended_tells_what_they_did(make
         killer.join(DEADLINE)
         assert not isinstance(caught.value, OutcomeUnknown)
         assert [(call.name, call.ending) for call in caught.value.tool_calls] == [("add", Ending.OK)]
-
-
-# --------------------------------------------------------------------------------------------------------- attacks
-
-
-def test_only_exactly_the_granted_names_can_be_called(make: Make) -> None:
-    """TOOL-01."""
-    spy, other = Spy("search"), Spy("delete_all")
-    names = ["delete_all", "__class__", "_private", "Search", "search ", "ｓearch", "sea\u0440ch", "", "search\0"]
-    with make(tools=[spy], authorized_imports=["sys"]) as one, make(tools=[other]):
-        execution = one.run_code(RAW + CAUGHT + f"[caught(raw, name, (), {{}}) for name in {names!r}]")
-        assert all("is not granted to this sandbox; granted: search" in told for told in execution.value)
-        assert {call.refused_by for call in execution.tool_calls} == {"not_granted"}
-        assert (spy.calls, other.calls) == ([], [])
-        assert one.run_code("search()").value == 1
-
-
-def test_a_loop_of_calls_ends_at_the_budget(make: Make) -> None:
-    """TOOL-02."""
-    spy = Spy()
-    with make(tools=[spy], limits=Limits(tool_calls=20)) as one:
-        execution = one.run_code("for _ in range(10**5): spy()")
-        assert execution.error is not None
-        assert (execution.error.name, execution.error.value) == (
-            "PermissionError",
-            "this execution has used up its 20 tool calls",
-        )
-        many = one.run_code(CAUGHT + "len([caught(spy) for _ in range(3000)])")
-        assert (many.value, many.usage.tool_calls) == (3000, 3000)
-        assert len(many.tool_calls) == 20 + 1000, "calls that are refused are not written down for ever"
-    assert len(spy.calls) == 40
-
-
-def test_a_flood_of_bytes_ends_at_the_budget(make: Make) -> None:
-    """TOOL-02, TOOL-08."""
-    spy = Spy()
-
-    def give(size: int) -> bytes:
-        return bytes(size)
-
-    with make(tools=[spy, give], limits=Limits(tool_bytes="100k")) as one:
-        execution = one.run_code(CAUGHT + "[caught(spy, b'x' * 30000) for _ in range(5)]")
-        assert execution.value[:3] == [1, 2, 3]
-        assert all("PermissionError: spy(): 30,0" in told for told in execution.value[3:])
-        execution = one.run_code(CAUGHT + "[type(caught(give, 60000)) is str for _ in range(2)]")
-        assert execution.value == [False, True]
-        assert endings(execution) == [("give", "ok"), ("give", "failed")]
-        assert one.run_code("len(give(60000))").value == 60000, "the next execution has its own"
-    assert len(spy.calls) == 3
-
-
-def test_calls_from_a_repr_are_calls_like_others(make: Make) -> None:
-    """TOOL-04: no deadlock."""
-    spy = Spy()
-    with make(tools=[spy]) as one:
-        execution = one.run_code("class Talks:\n    def __repr__(self): return f'spy said {spy()}'\nTalks()")
-        assert execution.text == "spy said 1"
-        assert set(endings(execution)) == {("spy", "ok")}
-
-
-def test_a_tool_may_use_another_sandbox_with_the_same_tool(make: Make) -> None:
-    """TOOL-04: tool, sandbox, tool; the same sandbox is refused in words."""
-
-    def ask(depth: int) -> str:
-        target = inner if depth else outer
-        return f"{depth} {target.run_code(f'ask({depth - 1})' if depth else '1').value}"
-
-    with make(tools=[ask]) as outer, make(tools=[ask]) as inner:
-        execution = outer.run_code("ask(1)")
-        assert execution.value == "1 None"  # inside, ask(0) was refused: it would have used the outer one
-        assert endings(execution) == [("ask", "ok")]
-        assert outer.run_code("1 + 1").value == 2
-
-
-def test_a_call_after_the_end_of_its_execution_is_not_made(make: Make) -> None:
-    """TOOL-05."""
-    spy = Spy()
-    with make(tools=[spy, add], authorized_imports=["sys", "threading", "time"]) as one:
-        one.run_code(
-            "import sys, threading, time\n"
-            "calls = sys.stdout._send.__self__._calls\n"
-            "old, told = calls.nonce, []\n"
-            "def late():\n"
-            "    while calls.nonce == old: time.sleep(0.001)\n"
-            "    while True:\n"
-            "        try: told.append(spy())\n"
-            "        except Exception as error: told.append(f'{type(error).__name__}: {error}'); return\n"
-            "thread = threading.Thread(target=late)\n"
-            "thread.start()"
-        )
-        after = one.run_code("thread.join(5); told, add(1)")
-        assert after.value[1] == 3
-        made = [call for call in after.tool_calls if call.name == "spy" and call.ending is Ending.OK]
-        assert len(spy.calls) == len(made), "what is made is in the ledger of the execution in which it was made"
-
-
-def test_a_closure_of_an_earlier_execution_calls_in_the_present_one(make: Make) -> None:
-    """TOOL-05."""
-    spy = Spy()
-    with make(tools=[spy]) as one:
-        first = one.run_code("kept = lambda: spy()")
-        second = one.run_code("kept()")
-        assert (first.tool_calls, endings(second)) == ((), [("spy", "ok")])
-
-
-def test_what_a_tool_gives_and_raises_is_bounded_and_secrets_can_be_hidden(make: Make) -> None:
-    """TOOL-08."""
-
-    class Hostile(dict[str, int]):
-        def items(self) -> Any:
-            raise RuntimeError("canary-of-the-host")
-
-    class Secretive:
-        name = "secretive"
-        expose_errors = False
-
-        def __call__(self) -> Any:
-            return Hostile(a=1)
-
-    def large() -> bytes:
-        return bytes(100 << 20)
-
-    with make(tools=[Secretive(), large]) as one:
-        execution = one.run_code(CAUGHT + "caught(secretive), caught(large)")
-        assert execution.value[0] == "ToolError: secretive failed"
-        assert "can travel" in execution.value[1]
-        assert "canary" not in repr(execution)
-
-
-def test_the_grant_of_one_session_is_none_in_another(make: Make) -> None:
-    """TOOL-10."""
-    mine, theirs = Spy("mine"), Spy("theirs")
-    with make(tools=[mine], authorized_imports=["sys"]) as one, make(tools=[theirs]) as other:
-        execution = one.run_code(RAW + CAUGHT + "caught(raw, 'theirs', (), {})")
-        assert "tool 'theirs' is not granted" in execution.value
-        assert other.run_code("theirs()").value == 1
-    assert (mine.calls, len(theirs.calls)) == ([], 1)
-
-
-def test_arguments_arrive_as_they_were_given(make: Make) -> None:
-    """TOOL-11."""
-    spy = Spy()
-    nasty = (
-        "; rm -rf /",
-        "$(id)",
-        "' OR 1=1 --",
-        "../../etc/passwd",
-        "\0\x1b[2J",
-        b"\x00\xff",
-        1.5,
-        None,
-        [("a", {1})],
-    )
-    with make(tools=[spy]) as one:
-        assert one.run_code(f"spy(*{nasty!r})").ok
-    assert spy.calls == [nasty]
-
-
-# ------------------------------------------------------------------------------------------------------- approvers
-
-
-def test_one_approver_is_asked_about_code_and_calls(make: Make) -> None:
-    asked: list[Any] = []
-
-    def approve(request: Any) -> Any:
-        asked.append(request)
-        match request:
-            case ExecutionRequest(code):
-                return "danger" not in code
-            case ToolCallRequest("spy", {"args": args}):
-                return Verdict("x" not in args, "not with x")
-        return False
-
-    spy = Spy()
-    with make(tools=[spy], approve=approve, timeout=7) as one:
-        execution = one.run_code(CAUGHT + "y = caught(spy, 'a'), caught(spy, 'x'); y")
-        assert execution.value == (1, "PermissionError: the call of spy() was not approved: not with x")
-        assert [(call.ending, call.refused_by) for call in execution.tool_calls] == [
-            (Ending.OK, ""),
-            (Ending.REFUSED, "approver"),
-        ]
-        refused = one.run_code("y = 'danger'")
-        assert (refused.status, refused.state, refused.execution_count) == (Status.REFUSED, State.KEPT, 0)
-        assert refused.error is not None
-        assert refused.error.name == "ExecutionRefused"
-        assert one.run_code("y[0]").value == 1, "nothing was run"
-    assert asked[0].timeout == 7
-    assert asked[1] == ToolCallRequest("spy", {"args": ("a",)}, 1)
-    assert spy.calls == [("a",)]
-
-
-def test_an_approver_may_be_a_coroutine_and_may_fail(make: Make) -> None:
-    async def approve(request: Any) -> bool:
-        await asyncio.sleep(0)
-        if isinstance(request, ToolCallRequest):
-            raise RuntimeError("canary-of-the-host")
-        return True
-
-    spy = Spy()
-    with make(tools=[spy], approve=approve) as one:
-        execution = one.run_code(CAUGHT + "caught(spy)")
-        assert execution.value == (
-            "PermissionError: the call of spy() was not approved, as the approver failed (it raised RuntimeError)"
-        )
-        assert "canary" not in repr(execution)
-    assert spy.calls == []
-
-
-def test_the_time_for_an_answer_is_not_the_codes(make: Make) -> None:
-    """Somebody who thinks longer than the code may run does not have it stopped; code that runs on is stopped."""
-
-    async def approve(request: Any) -> bool:
-        if isinstance(request, ToolCallRequest):
-            await asyncio.sleep(1.5)  # thinking is what is tested
-        return True
-
-    spy = Spy()
-    with make(tools=[spy], approve=approve, timeout=0.8) as one:
-        execution = one.run_code("spy()\nspy()")
-        assert (execution.status, execution.value, len(spy.calls)) == (Status.OK, 2, 2)
-        assert one.run_code("spy()\nwhile True: pass").status is Status.TIMEOUT
-
-
-def test_an_execution_ends_though_somebody_thinks_for_ever(make: Make, config: Config) -> None:
-    async def approve(request: Any) -> bool:
-        if isinstance(request, ToolCallRequest):
-            await asyncio.Event().wait()
-        return True
-
-    spy = Spy()
-    patient = replace(config, approval_timeout=1.0)
-    with make(tools=[spy], approve=approve, timeout=0.5, config=patient) as one:
-        execution = one.run_code("while True:\n    try: spy()\n    except PermissionError: pass")
-        assert execution.status is Status.TIMEOUT
-        assert {call.ending for call in execution.tool_calls} == {Ending.REFUSED}
-        assert one.run_code("1").value == 1
-    assert spy.calls == []
-
-
-def test_a_branch_asks_the_same_approver(make: Make) -> None:
-    asked: list[str] = []
-
-    def approve(request: Any) -> bool:
-        asked.append(request.code)
-        return True
-
-    with make(approve=approve) as one:
-        one.run_code("a = 1")
-        with one.fork() as branch:
-            assert branch.run_code("a").value == 1
-    assert asked == ["a = 1", "a"]
-
-
-def test_interrupting_while_code_waits_for_its_approval_refuses_it(make: Make, release: threading.Event) -> None:
-    asking = threading.Event()
-
-    def approve(request: Any) -> bool:
-        asking.set()
-        return release.wait(DEADLINE)
-
-    with make(approve=approve) as one:
-        interrupting = threading.Thread(target=lambda: asking.wait(DEADLINE) and one.interrupt())
-        interrupting.start()
-        execution = one.run_code("1")
-        interrupting.join(DEADLINE)
-        assert execution.status is Status.REFUSED
-        assert execution.error is not None
-        assert "interrupted" in execution.error.value
 
 
 # ---------------------------------------------------------------------------------------------------- the deadline
@@ -513,6 +195,7 @@ def write(sandbox: Sandbox, deadline: pb.Deadline) -> None:
     Portal.run(send())
 
 
+@in_process
 def test_a_deadline_that_is_of_no_execution_is_dropped(make: Make) -> None:
     with make(timeout=DEADLINE) as one:
         one.run_code("1")
@@ -521,6 +204,7 @@ def test_a_deadline_that_is_of_no_execution_is_dropped(make: Make) -> None:
         assert one.run_code("1").ok
 
 
+@in_process
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
 def test_a_deadline_that_can_be_none_ends_the_stream(make: Make, seconds: float) -> None:
     with make() as one:
@@ -529,13 +213,17 @@ def test_a_deadline_that_can_be_none_ends_the_stream(make: Make, seconds: float)
             one.run_code("1")
 
 
+@in_process
 def test_an_execution_that_is_being_stopped_is_not_given_more_time(make: Make, config: Config) -> None:
     """Not even while it clings to the grace."""
     clinging = "while True:\n    try:\n        while True: pass\n    except KeyboardInterrupt: print('on', flush=True)"
-    with make(timeout=0.3, config=replace(config, grace=0.5)) as one:
-        execution = one.run_code(clinging, on_stdout=lambda _: threading.Thread(target=give_more, args=(one,)).start())
+    given: list[float] = []
+
+    def give_more() -> None:
+        write(one, pb.Deadline(id=1, seconds=10 * DEADLINE))
+        given.append(time.monotonic())
+
+    with make(timeout=0.3, config=replace(config, grace=2.0)) as one:
+        execution = one.run_code(clinging, on_stdout=lambda _: threading.Thread(target=give_more).start())
         assert (execution.status, execution.state) == (Status.TIMEOUT, State.RESTORED)
-
-
-def give_more(sandbox: Sandbox) -> None:
-    write(sandbox, pb.Deadline(id=1, seconds=10 * DEADLINE))
+        assert time.monotonic() - given[0] > 1.0, "it came too late to show anything"

@@ -27,6 +27,12 @@ def test_tools_look_like_plain_functions(sandbox: Sandbox) -> None:
     assert signature == "<Signature (a: int, b: int = 2, *, c: int = 0) -> int>"
 
 
+@pytest.mark.parametrize("spoil", ["add = 3", "del add", "def add(a): return 0", "globals().clear()"])
+def test_a_tool_whose_name_the_code_has_taken_is_back_at_the_next_execution(sandbox: Sandbox, spoil: str) -> None:
+    assert sandbox.run_code(spoil).ok
+    assert sandbox.run_code("add(1)").value == 3
+
+
 def test_wrong_arguments_are_a_type_error_at_the_call(sandbox: Sandbox) -> None:
     execution = sandbox.run_code("try:\n    add(1, 2, 3, 4)\nexcept TypeError as error: caught = str(error)\ncaught")
     assert "too many positional arguments" in execution.value

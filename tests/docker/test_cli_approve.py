@@ -12,8 +12,9 @@ import pytest
 
 from orchestrator import Config
 from orchestrator.audit import records_of, verify
+from tests.docker.programs import asking
 from tests.docker.terminal import Terminal
-from tests.docker.test_readme import chat_server
+from tests.unit.chat_server import ChatServer, completion, serving
 
 pytestmark = pytest.mark.docker
 
@@ -45,13 +46,12 @@ def sent(tmp_path: Path) -> Path:
     return path
 
 
-def run(url: str, folder: Path, *options: str) -> dict[str, Any]:
+def run(server: ChatServer, folder: Path, *options: str) -> dict[str, Any]:
     """Arguments of a terminal in which an agent works, asking."""
     arguments = ("-m", "orchestrator.cli", "run", "--tools", "letters:send", *options, "Send a letter.")
     paths = [str(folder), *sys.path]
     env = {
-        "OPENAI_API_KEY": "sk-of-nobody",
-        "OPENAI_BASE_URL": url,
+        **asking(server),
         "PYTHONPATH": ":".join(path for path in paths if path),
         "CELLBLOCK_AUDIT": str(folder / "audit.jsonl"),
     }
@@ -61,8 +61,8 @@ def run(url: str, folder: Path, *options: str) -> dict[str, Any]:
 def test_a_person_is_asked_about_code_and_tools_and_the_model_is_told_the_answers(
     config: Config, tmp_path: Path, sent: Path
 ) -> None:
-    with chat_server(REPLIES) as (url, requests):
-        made = run(url, tmp_path, "--approve", "ask")
+    with serving(*map(completion, REPLIES)) as server:
+        made = run(server, tmp_path, "--approve", "ask")
         with Terminal(*made["arguments"], env=made["env"]) as terminal:
             terminal.expect("May this code run?")
             terminal.expect("hidden = 'a\\x1b[8mb'")
@@ -88,7 +88,8 @@ def test_a_person_is_asked_about_code_and_tools_and_the_model_is_told_the_answer
             terminal.expect("done")
             assert terminal.leave() == 0
     assert sent.read_text() == "berta\n"
-    told = [json.dumps(request["messages"][-1]) for request in requests]
+    assert [request.path for request in server.requests] == ["/v1/chat/completions"] * len(REPLIES)
+    told = [json.dumps(body["messages"][-1]) for body in server.bodies]
     assert "PermissionError: the call of send() was not approved: she has moved" in told[1]
     assert "ExecutionRefused: this code was not approved: I do not know that. Nothing was run." in told[3]
     log = tmp_path / "audit.jsonl"
@@ -99,20 +100,21 @@ def test_a_person_is_asked_about_code_and_tools_and_the_model_is_told_the_answer
 
 def test_a_person_who_has_hung_up_allows_nothing(config: Config, tmp_path: Path, sent: Path) -> None:
     replies = ("<code>\nsend('anna')\n</code>", "<code>\nfinal_answer('gave up')\n</code>")
-    with chat_server(replies) as (url, requests):
-        made = run(url, tmp_path, "--approve", "tools")
+    with serving(*map(completion, replies)) as server:
+        made = run(server, tmp_path, "--approve", "tools")
         with Terminal(*made["arguments"], env=made["env"]) as terminal:
             terminal.expect("y, or n and a reason: ")
             terminal.press("\x04")
             terminal.expect("gave up")
             assert terminal.leave() == 0
-        assert "not approved: nobody answered" in json.dumps(requests[1]["messages"][-1])
+        assert [request.path for request in server.requests] == ["/v1/chat/completions"] * len(replies)
+        assert "not approved: nobody answered" in json.dumps(server.bodies[1]["messages"][-1])
     assert sent.read_text() == ""
 
 
 def test_without_a_terminal_nothing_is_begun(config: Config, tmp_path: Path, sent: Path) -> None:
-    with chat_server(()) as (url, requests):
-        made = run(url, tmp_path, "--approve", "executions")
+    with serving(completion("nobody asks")) as server:
+        made = run(server, tmp_path, "--approve", "executions")
         done = subprocess.run(
             [sys.executable, *made["arguments"]],
             input="y\ny\n",
@@ -122,5 +124,5 @@ def test_without_a_terminal_nothing_is_begun(config: Config, tmp_path: Path, sen
             check=False,
             env=made["env"],
         )
-    assert (done.returncode, requests) == (2, [])
+    assert (done.returncode, server.requests) == (2, [])
     assert "--approve needs a terminal" in done.stderr

@@ -8,9 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from orchestrator import AsyncSandbox, Config, Sandbox
 from orchestrator.errors import IsolationError, RuntimeUnavailable, SandboxDied, SandboxStartError, SettingIgnored
+from orchestrator.sandbox import engine as seam
 from orchestrator.sandbox.engine import remove_container
 from tests.conftest import mine
 from tests.docker.between import Between, as_asked, between
@@ -58,9 +59,7 @@ def start(config: Config) -> None:
 def goes_on(engine: Between) -> None:
     """It does what it was asked for, and what that leads to in the background has been done after this."""
     engine.release.set()
-    for thread in threading.enumerate():
-        if thread.name == "cellblock-engine":
-            thread.join(SECONDS)
+    assert not wait(list(seam._removals), timeout=SECONDS).not_done
 
 
 def wait_until_gone(config: Config) -> None:

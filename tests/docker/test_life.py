@@ -7,10 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +28,7 @@ from orchestrator.sandbox.folders import own_runtime_dir
 from orchestrator.sandbox.leftovers import collect_garbage, list_containers
 from orchestrator.stack.image import image_tag
 from tests.conftest import mine
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 
@@ -41,15 +41,6 @@ sandbox.run_code("x = 1")
 print("up", flush=True)
 sys.stdin.read()
 """
-
-
-def eventually(true: Callable[[], bool], what: str) -> None:
-    """Waits until ``true()``, without a busy loop and not for ever."""
-    deadline = time.monotonic() + DEADLINE
-    tick = threading.Event()
-    while not true():
-        assert time.monotonic() < deadline, what
-        tick.wait(0.05)
 
 
 def orchestrator(lease: float = 60.0) -> "subprocess.Popen[bytes]":
@@ -227,8 +218,8 @@ def swap_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host uses another token than the one it gave to the container."""
     original = Container.start.__func__  # type: ignore[attr-defined]
 
-    async def start(cls: type[Container], config: Config, image: str, packages: tuple[str, ...]) -> Container:
-        return replace(await original(cls, config, image, packages), token=os.urandom(32))
+    async def start(cls: type[Container], *args: Any, **kwargs: Any) -> Container:
+        return replace(await original(cls, *args, **kwargs), token=os.urandom(32))
 
     monkeypatch.setattr(Container, "start", classmethod(start))
 

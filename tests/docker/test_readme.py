@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import fields
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +13,8 @@ from orchestrator import Config, Limits, State, Status
 from orchestrator.audit import AuditLog, chain, records, verify
 from orchestrator.config import parse_size
 from orchestrator.policy import DEFAULT_AUTHORIZED_IMPORTS
-from orchestrator.sandbox.leftovers import list_containers
+from tests.docker.programs import asking, marked, run
+from tests.unit.chat_server import completion, serving
 
 pytestmark = pytest.mark.docker
 
@@ -31,11 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 STATE = (ROOT / "docs" / "state.md").read_text("utf-8")
 AUDIT = (ROOT / "docs" / "audit.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
-SECONDS = 60  # for one program
-# A program of the README: marked by a comment above it, with what it prints below it.
-PROGRAM = re.compile(
-    r"<!-- run by tests/docker/test_readme\.py[^>]*-->\n```python\n(.*?)```\n```text\n(.*?)```\n", re.S
-)
+PROGRAMS = marked(README, "tests/docker/test_readme.py")
 # What the model says in the agent's program.
 REPLIES = (
     'Thought: I ask the tool.\n<code>\ntotal = minutes("drinks") + minutes("music")\nprint(total)\n</code>',
@@ -43,65 +31,9 @@ REPLIES = (
 )
 
 
-@contextmanager
-def chat_server(replies: tuple[str, ...]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that speaks chat completions: its base URL, and the requests it got."""
-    requests: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            assert self.path == "/v1/chat/completions"
-            requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            message = {"role": "assistant", "content": replies[len(requests) - 1]}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def run(program: str, folder: Path, env: Mapping[str, str]) -> str:
-    """What the program prints, run as a user would: a process of its own, in a folder of its own."""
-    file = folder / "example.py"
-    file.write_text(program, "utf-8")
-    process = subprocess.Popen(
-        [sys.executable, str(file)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, **env},
-    )
-    try:
-        out, err = process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
-    assert (process.returncode, err) == (0, "")
-    left = [found for found in list_containers(Config.load()) if found.owner.startswith(f"{process.pid}:")]
-    assert left == []
-    return out
-
-
 def program_with(words: str) -> tuple[str, str]:
     """The README's program with ``words`` in it, and what it says to print."""
-    (found,) = [(code, printed) for code, printed in PROGRAM.findall(README) if words in code]
+    (found,) = [(code, printed) for code, printed in PROGRAMS if words in code]
     return found
 
 
@@ -115,8 +47,10 @@ def table(text: str, first_heading: str) -> list[list[str]]:
 # ------------------------------------------------------------------------------------------------------- programs
 
 
-def test_every_python_block_is_a_program_of_these_tests() -> None:
-    assert len(PROGRAM.findall(README)) == README.count("```python\n") == 3
+def test_every_python_block_is_a_program_of_these_tests_or_says_why_it_is_not_run() -> None:
+    assert README.count("<!-- not run: asks the web -->\n```python\n") == README.count("<!-- not run") == 1
+    elsewhere = README.count("<!-- run by tests/docker/test_service_docs.py")
+    assert len(PROGRAMS) == README.count("```python\n") - 1 - elsewhere == 3
 
 
 def test_the_sandbox_program_prints_what_the_readme_says(config: Config, tmp_path: Path) -> None:
@@ -149,10 +83,11 @@ def test_the_documentation_of_the_audit_log_names_every_kind_of_record_and_its_f
 
 def test_the_agent_program_prints_what_the_readme_says(config: Config, tmp_path: Path) -> None:
     code, printed = program_with("with CodeAgent(")
-    with chat_server(REPLIES) as (url, requests):
-        out = run(code, tmp_path, {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-of-nobody"})
+    with serving(*map(completion, REPLIES)) as server:
+        out = run(code, tmp_path, asking(server))
     assert out == printed
-    first, second = requests
+    assert [request.path for request in server.requests] == ["/v1/chat/completions"] * 2
+    first, second = server.bodies
     assert first["model"] == "gpt-5-mini"
     assert "def minutes(job: str) -> int" in first["messages"][0]["content"]
     assert "Execution logs:\n75" in second["messages"][-1]["content"]

@@ -318,7 +318,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         "import sys; sys.modules['prompt_toolkit'] = None; from orchestrator.cli import main; sys.exit(main(['repl']))"
     )
     with Terminal("-c", code) as terminal:
-        assert terminal.leave() == 3
+        assert terminal.leave() == 2
         assert len(terminal.text.splitlines()) == 1
         assert "pip install 'cellblock[repl]'" in terminal.text
 

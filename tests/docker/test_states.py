@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from orchestrator import AsyncSandbox, Config, Limits, Sandbox, State, Status
 from orchestrator.errors import CheckpointError, SandboxDied
 from orchestrator.sandbox.engine import engine
 from tests.conftest import mine, processes_of_each
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 DEADLINE = 20.0  # seconds
@@ -52,13 +53,6 @@ def processes(config: Config) -> dict[int, str]:
     return found
 
 
-def eventually(true: Callable[[], bool], failure: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline, failure
-        time.sleep(0.02)  # between two looks
-
-
 def stopped(config: Config) -> int:
     """How many of the container's processes are stopped."""
     return sum(state.startswith("T") for state in processes(config).values())
@@ -66,15 +60,15 @@ def stopped(config: Config) -> int:
 
 def test_every_process_that_could_run_the_codes_is_stopped_between_executions(box: Sandbox, config: Config) -> None:
     """All but the supervisor and the warden; and what is asked for goes on."""
-    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped", DEADLINE)
     with box.fork() as branch:
         branch.run_code("x = 2")
-        eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+        eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped", DEADLINE)
         assert box.files.list() == branch.files.list() == []
         assert branch.run_code("x").value == 2
-    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped", DEADLINE)
     assert [c.execution_count for c in box.checkpoints] == [0, 1]
-    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped")
+    eventually(lambda: stopped(config) == len(processes(config)) - 2, "not all is stopped", DEADLINE)
     box.rollback(0)
     assert box.run_code("'os' in globals()").value is False
 
@@ -82,10 +76,10 @@ def test_every_process_that_could_run_the_codes_is_stopped_between_executions(bo
 def test_what_is_let_go_while_it_is_stopped_is_gone_too(box: Sandbox, config: Config) -> None:
     for i in range(9):
         box.run_code(f"x = {i}")
-    eventually(lambda: stopped(config) == 1 + 8, "not all is stopped")
+    eventually(lambda: stopped(config) == 1 + 8, "not all is stopped", DEADLINE)
     for i in range(9):
         box.run_code(f"x = {i}")
-    eventually(lambda: len(processes(config)) == 1 + 1 + 1 + 8, "processes are left")
+    eventually(lambda: len(processes(config)) == 1 + 1 + 1 + 8, "processes are left", DEADLINE)
 
 
 FORGED = """
@@ -108,7 +102,7 @@ def test_code_that_forges_its_own_end_does_not_go_on_either(box: Sandbox, config
     """It answers for the process that it is, which it can; what it cannot is run when nobody asked for anything."""
     assert box.run_code(FORGED).state is State.KEPT
     ticks = Path(f"/proc/{init_pid(config)}/root/tmp/ticks")
-    eventually(lambda: stopped(config) >= 1, "nothing is stopped")
+    eventually(lambda: stopped(config) >= 1, "nothing is stopped", DEADLINE)
     before = len(ticks.read_text())
     time.sleep(0.3)  # what is waited for is that nothing happens
     assert len(ticks.read_text()) == before
@@ -152,7 +146,7 @@ def test_a_branch_that_kills_the_warden_ends_the_container_and_not_only_itself(
     ended = branch.run_code(f"{NATIVE}os.kill(warden, 9)\nwhile True: pass", timeout=DEADLINE)
     assert (ended.status, ended.state) == (Status.DIED, State.LOST)
     branch.close()
-    eventually(lambda: not mine(config), "the container goes on, and the code in it")
+    eventually(lambda: not mine(config), "the container goes on, and the code in it", DEADLINE)
     with pytest.raises(SandboxDied):
         box.run_code("1")
     box.reset()
@@ -161,7 +155,7 @@ def test_a_branch_that_kills_the_warden_ends_the_container_and_not_only_itself(
 
 def test_a_stopped_warden_is_noticed_while_nobody_asks_for_anything(unconfined_box: Sandbox, config: Config) -> None:
     unconfined_box.run_code(f"{NATIVE}import signal; os.kill(warden, signal.SIGSTOP)")
-    eventually(lambda: not mine(config), "the container goes on without a watch")
+    eventually(lambda: not mine(config), "the container goes on without a watch", DEADLINE)
 
 
 def test_what_is_let_go_is_gone(box: Sandbox, config: Config) -> None:
@@ -171,8 +165,8 @@ def test_what_is_let_go_is_gone(box: Sandbox, config: Config) -> None:
         box.undo()
         with box.fork() as branch:
             branch.run_code("x = 2")
-    eventually(lambda: len(processes(config)) <= 1 + 1 + 1 + 8, "processes are left")
-    eventually(lambda: not box.run_code("os.listdir('/branches')").value, "workspaces are left")
+    eventually(lambda: len(processes(config)) <= 1 + 1 + 1 + 8, "processes are left", DEADLINE)
+    eventually(lambda: not box.run_code("os.listdir('/branches')").value, "workspaces are left", DEADLINE)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to see the supervisor's descriptors")
@@ -193,7 +187,7 @@ def test_the_supervisor_keeps_no_descriptor_of_what_is_gone(box: Sandbox, config
     before = len(list(descriptors.iterdir()))
     for _ in range(TURNS):
         turn()
-    eventually(lambda: len(list(descriptors.iterdir())) <= before + 3, "descriptors are left")
+    eventually(lambda: len(list(descriptors.iterdir())) <= before + 3, "descriptors are left", DEADLINE)
 
 
 def test_states_take_nothing_from_what_the_code_may_start(config: Config) -> None:

@@ -51,4 +51,4 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Made]]:
 
     monkeypatch.setattr(lockdown.Session, "__init__", noted)
     yield made
-    assert folders._sessions == set()
+    assert not folders._sessions

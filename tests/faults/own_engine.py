@@ -20,7 +20,7 @@ from orchestrator.sandbox.engine import engine
 from orchestrator.sandbox.lockdown import Owner
 from orchestrator.stack import dockerd
 from orchestrator.stack.image import image_tag
-from tests.faults.traces import eventually
+from tests.waiting import eventually
 
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0

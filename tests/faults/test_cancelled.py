@@ -107,8 +107,8 @@ def test_a_start_that_is_cancelled_when_its_container_is_up_gives_it_up(
     async def main() -> None:
         is_up, forever = asyncio.Event(), asyncio.Event()
 
-        async def start(*args: Any) -> Link:
-            link = await original(*args)
+        async def start(*args: Any, **kwargs: Any) -> Link:
+            link = await original(*args, **kwargs)
             is_up.set()
             return link
 
@@ -116,7 +116,7 @@ def test_a_start_that_is_cancelled_when_its_container_is_up_gives_it_up(
             await forever.wait()
 
         monkeypatch.setattr(Link, "start", start)
-        monkeypatch.setattr("orchestrator.sandbox.sandbox.sweep", sweep)
+        monkeypatch.setattr("orchestrator.sandbox.life.sweep", sweep)
         sandbox = AsyncSandbox(config=quick)
         starting = asyncio.create_task(sandbox.start())
         async with asyncio.timeout(DEADLINE):

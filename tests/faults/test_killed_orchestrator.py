@@ -21,7 +21,8 @@ import pytest
 from orchestrator import Config
 from orchestrator.sandbox.leftovers import collect_garbage
 from tests.faults import moments
-from tests.faults.traces import DEADLINE, Made, containers, eventually, nothing_left, places, reaped, traces
+from tests.faults.traces import DEADLINE, Made, containers, nothing_left, places, reaped, traces
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +16,9 @@ from orchestrator import Config
 from orchestrator.sandbox import lockdown
 from orchestrator.sandbox.engine import engine
 from orchestrator.sandbox.leftovers import collect_garbage
+from tests.waiting import eventually
 
 DEADLINE = 30.0  # seconds
-_LOOK_AGAIN = 0.02  # seconds
 
 
 @dataclass(frozen=True)
@@ -97,15 +95,6 @@ def uid_of(pid: int) -> int:
             if line.startswith("Uid:"):
                 return int(line.split()[1])
     return -1
-
-
-def eventually(true: Callable[[], object], what: str | Callable[[], str], seconds: float = DEADLINE) -> None:
-    """Waits until ``true()``, without a busy loop and not for ever."""
-    deadline = time.monotonic() + seconds
-    tick = threading.Event()
-    while not true():
-        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
-        tick.wait(_LOOK_AGAIN)
 
 
 def reaped(config: Config, *sessions: Made) -> None:

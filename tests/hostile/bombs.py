@@ -13,7 +13,7 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.config import Limits
 from orchestrator.sandbox import AsyncSandbox, files, inbox
 from tests.hostile.http2 import CONTINUATION, DATA, HEADERS, PING, SETTINGS, WINDOW_UPDATE, Wire, frame, header
-from tests.hostile.peer import Peer, called, finished, honest, output
+from tests.hostile.peer import Peer, called, finished, honest, output, varint
 from tests.hostile.stage import AnyScript, Below
 from tests.hostile.test_stream import compressed
 
@@ -44,12 +44,14 @@ def many(field_: int, part: bytes, size: int = LARGEST) -> bytes:
     return bytes([field_ << 3 | 2]) + varint(len(body)) + body
 
 
-def varint(number: int) -> bytes:
-    digits = []
-    while number > 127:
-        digits.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*digits, number])
+def long_field(number: int, content: bytes) -> bytes:
+    """A field of any number, in front of so much."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def table_of(column: bytes) -> bytes:
+    """A table of one column, that value."""
+    return long_field(22, long_field(1, long_field(1, b"\x08\x01") + long_field(2, column)))
 
 
 # --------------------------------------------------------------------------------------------- where a bomb is dropped
@@ -242,6 +244,12 @@ def _values() -> dict[str, Bomb]:
         ),
         "SER-07 an answer of a million pairs": Bomb(
             for_code(lambda: finished(1, final_answer=pairs)), run, grows=VALUES
+        ),
+        "SER-07 an answer of a million columns": Bomb(
+            for_code(lambda: finished(1, final_answer=long_field(22, b"\x0a\x00" * MB))), run, grows=VALUES
+        ),
+        "SER-07 an answer of a million cells": Bomb(
+            for_code(lambda: finished(1, final_answer=table_of(many(8, b"\x0a\x00", 3 * MB - 1000)))), run, grows=VALUES
         ),
         "SER-07 a million bundles": Bomb(
             for_code(lambda: finished(1, outcome=b"\x1a\x00" * (MB + MB // 3))),

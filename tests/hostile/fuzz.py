@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) > 1:
         return _search(arguments[1], seconds)
     print(
-        "guided by coverage" if _GUIDED else "by hypothesis alone: for more, pip install 'cellblock[fuzz]'", flush=True
+        "guided by coverage" if _GUIDED else "by hypothesis alone; `make fuzz` installs atheris where it can be had",
+        flush=True,
     )
     broken = [name for name in sorted(_properties()) if not _holds(name, seconds)]
     print(f"{len(_properties()) - len(broken)} passed, {len(broken)} failed")

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+import orchestrator
 from orchestrator.errors import ProtocolViolation, SandboxDied, SandboxError
 from orchestrator.sandbox import AsyncSandbox
 from tests.hostile.peer import honest
 from tests.hostile.stage import AnyScript, Played, Stage, stage
 
 DEADLINE = 20.0  # seconds within which every caller has an answer
+TURNS = 1.0  # seconds for tasks that have been cancelled to end
+_OURS = str(Path(orchestrator.__file__).parent)
 MAX_MESSAGE = 1500  # characters of an error: a page, not a flood
 Act = Callable[[AsyncSandbox], Awaitable[object]]
 Failed = type[BaseException] | tuple[type[BaseException], ...]
@@ -59,7 +62,7 @@ def refused(
             assert (heard.executions, heard.streams) == (executions, streams), heard
             assert said is None or heard.kinds == said
             await sandbox.close()
-        _no_task_left()
+        await _no_task_left()
         return _plain(caught.value)
 
     return in_stage(play, **config)
@@ -91,10 +94,17 @@ def _plain(error: BaseException) -> str:
     return text
 
 
-def _no_task_left() -> None:
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    ours = [task for task in others if "orchestrator" in repr(task.get_coro())]
+async def _no_task_left() -> None:
+    ours = [task for task in asyncio.all_tasks() if _source(task).startswith(_OURS)]
+    if ours:  # those that have been cancelled end with the next turns of the loop
+        _, ours = await asyncio.wait(ours, timeout=TURNS)
     assert not ours, ours
+
+
+def _source(task: asyncio.Task[Any]) -> str:
+    """The file whose code the task runs."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code.co_filename if code else ""
 
 
 def in_stage(play: Callable[[Stage], Awaitable[Any]], **settings: Any) -> Any:

@@ -147,6 +147,28 @@ async def honest(peer: Peer) -> None:
                 await peer.say(pb.ExecutorMessage(state_reply=pb.StateReply(checkpoints=[pb.CheckpointInfo()])))
 
 
+async def in_hello(peer: Peer) -> None:
+    """Has heard the first word."""
+    await peer.hear()
+
+
+async def in_opening(peer: Peer) -> None:
+    """Has proved that it knows the token."""
+    await peer.say(peer.challenge((await peer.hear()).hello))
+    await peer.hear()
+
+
+async def in_executing(peer: Peer) -> None:
+    """Has been given code."""
+    await peer.executing()
+
+
+async def asked(peer: Peer) -> None:
+    """Has opened, and been asked for something."""
+    await peer.open()
+    await peer.hear()
+
+
 def finished(execution: int, status: int = OK, state: int = KEPT, **fields: Any) -> pb.ExecutorMessage:
     """The end of an execution."""
     end = pb.Finished(id=execution, status=status, state=state, forkable=True, **fields)  # type: ignore[arg-type]
@@ -162,6 +184,15 @@ def output(execution: int, text: bytes = b"x", stream: int = OUT, dropped: int =
 def called(execution: int, call: int = 1, name: bytes = b"add", arguments: bytes = b"") -> pb.ExecutorMessage:
     """A tool call."""
     return pb.ExecutorMessage(tool_call=pb.ToolCall(id=execution, call=call, name=name, arguments=arguments))
+
+
+def varint(number: int) -> bytes:
+    """A number as it stands before the content of a field that was put together by hand."""
+    digits = []
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
 
 
 def _bytes_of(message: pb.ExecutorMessage | bytes) -> bytes:

@@ -14,13 +14,13 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from orchestrator.config import Config
-from orchestrator.sandbox import AsyncSandbox, link, sandbox
-from orchestrator.sandbox.channel import SOCKET_NAME
+from orchestrator.sandbox import AsyncSandbox, life, link, sandbox
+from orchestrator.sandbox.folders import SOCKET_NAME
 from orchestrator.stack.runtimes import Runtime
 from tests.hostile.http2 import WireScript, WireServer
 from tests.hostile.peer import Heard, Place, Script, Server
 from tests.unit.apart import ORDINARY
-from tests.unit.peers import until
+from tests.unit.loops import until
 
 MARGIN = 0.5  # seconds that an executor is waited for beyond timeout and grace; 20 in real life
 TIMEOUT, GRACE = 0.2, 0.1
@@ -63,7 +63,7 @@ class Played:
         self.token = secrets.token_bytes(32)
         self.folder = SimpleNamespace(sockets=folder)
         self.session = SimpleNamespace(
-            id=folder.name, image=config.image, supervisor_uid=ORDINARY, runner_uid=ORDINARY + 1
+            id=folder.name, image=config.image, supervisor_uid=ORDINARY, runner_uid=ORDINARY + 1, lasting=False
         )
         self.runtime = Runtime("runc")
         self.heard = Heard()
@@ -110,8 +110,9 @@ class Stage:
         self.scripts += scripts
         return AsyncSandbox(**{"config": self.config, "timeout": TIMEOUT, **settings})
 
-    async def start(self, config: Config, *_: Any) -> Played:
+    async def start(self, config: Config, *_: Any, lasting: bool) -> Played:
         """In the place of ``Container.start``. What a real one is told besides does not matter here."""
+        assert not lasting
         played = self.player(Path(config.runtime_dir) / f"s{len(self.played)}", config, self.scripts.pop(0))
         self.played.append(played)
         await played.start()
@@ -126,8 +127,8 @@ def stage(folder: Path, margin: float = MARGIN, player: type[Played] = Played, *
     seams: list[tuple[Any, str, Any]] = [
         (link, "Container", made),
         (sandbox, "HOST_MARGIN", margin),
-        (sandbox, "ABANDON_DEADLINE", margin),
-        (sandbox, "sweep", lambda config: asyncio.sleep(0)),
+        (life, "ABANDON_DEADLINE", margin),
+        (life, "sweep", lambda config: asyncio.sleep(0)),
     ]
     before = [(home, name, getattr(home, name)) for home, name, _ in seams]
     for home, name, value in seams:

@@ -13,10 +13,10 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.errors import ProtocolViolation, SandboxDied
 from orchestrator.events import ToolCall, ToolOutcome
 from orchestrator.sandbox import AsyncSandbox, channel
+from tests.hostile.lies import LYING_VALUES
 from tests.hostile.oracle import in_stage, refused
 from tests.hostile.peer import Peer, Script, called, finished
 from tests.hostile.stage import Stage
-from tests.hostile.test_lies import LYING_VALUES
 
 CALLED: list[tuple[Any, ...]] = []
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from orchestrator.errors import ProtocolViolation, SandboxDied
 from orchestrator.sandbox import sandbox as module
 from orchestrator.stack import engine
 from orchestrator.stack.image import image_tag
+from tests.archives import READABLE, packed
 from tests.conftest import mine
 
 pytestmark = pytest.mark.docker
@@ -33,21 +32,11 @@ def compromised(config: Config) -> Iterator[Config]:
     """Settings with an image of the test's own: the executor's, and one file more."""
     client = engine.connect(config.docker_host)
     files = {"compromised.py": PROGRAM.read_bytes(), "Dockerfile": DOCKERFILE.format(image=image_tag()).encode()}
-    image, _ = client.images.build(fileobj=_packed(files), custom_context=True, tag=TAG, rm=True, network_mode="none")
+    context = packed({name: (content, READABLE) for name, content in files.items()})
+    image, _ = client.images.build(fileobj=context, custom_context=True, tag=TAG, rm=True, network_mode="none")
     yield replace(config, image=str(image.id))
     client.images.remove(TAG)
     client.close()
-
-
-def _packed(files: dict[str, bytes]) -> io.BytesIO:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o644
-            tar.addfile(entry, io.BytesIO(data))
-    archive.seek(0)
-    return archive
 
 
 ATTACKS: dict[str, tuple[type[Exception], str]] = {

@@ -17,7 +17,7 @@ from executor_image.supervisor.outbox import Outbox
 from executor_image.supervisor.proc import Reading
 from orchestrator.sandbox.session import Phase, Session
 from tests.hostile.test_properties import often
-from tests.unit.peers import in_loop
+from tests.unit.loops import in_loop
 
 CAP = 2048
 RIGHT, WRONG = b"right", b"wrong"  # nonces, put in when the execution has drawn its own
@@ -130,7 +130,7 @@ def a_runner_says_what_it_likes(told: list[Frame], final_answer: bool) -> None:
         _is_true(sent, told, final_answer)
         execution.abandon()
 
-    in_loop(main)
+    in_loop(main())
 
 
 def _is_true(sent: list[pb.ExecutorMessage], told: list[Frame], final_answer: bool) -> None:

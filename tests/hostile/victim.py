@@ -94,9 +94,14 @@ async def _let_go(held: tuple[int, int]) -> bool:
     """Whether no more is held than before; gRPC closes its descriptors when it comes to it."""
     with suppress(TimeoutError):
         async with asyncio.timeout(5):
-            while _held() > held:  # noqa: ASYNC110
+            while _is_more(_held(), held):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    return _held() <= held
+    return not _is_more(_held(), held)
+
+
+def _is_more(now: tuple[int, int], before: tuple[int, int]) -> bool:
+    """More of either: fewer of the one do not make up for more of the other."""
+    return any(a > b for a, b in zip(now, before, strict=True))
 
 
 async def _main(folder: Path, name: str) -> dict[str, Any]:

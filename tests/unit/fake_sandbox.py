@@ -6,7 +6,8 @@ It is held to the same behaviours as the real one by tests/e2e/test_agent_sandbo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,10 +28,12 @@ from orchestrator.events import (
 )
 from orchestrator.sandbox import AsyncSandbox
 from orchestrator.sandbox.state import Checkpoint, Rollback
+from orchestrator.sandbox.variables import encoded_variables
 from orchestrator.tools import Tool
 
 HANG = "HANG"  # in a script: prints "on" and runs until it is interrupted or cancelled; in forks: never comes
-Scripted = Execution | Exception | Sequence[ExecutionEvent] | str
+Plays = Callable[[Mapping[str, Any]], Execution]  # with the variables that the sandbox has
+Scripted = Execution | Exception | Sequence[ExecutionEvent] | str | Plays
 
 
 def ran(text: str | None = None, *, stdout: str = "", value: Any = None) -> Execution:
@@ -78,8 +81,12 @@ class FakeSandbox(AsyncSandbox):
         self.cancelled = 0
         self.undone = 0  # calls of undo(), those that raised included
         self.forked: list[FakeSandbox] = []
+        self._is_executing = False
         self.count = 0  # of executions
         self.line = [0]  # the executions whose ends are the states that led to the present one, oldest first
+        self.given: list[dict[str, Any]] = []  # the variables of each execution
+        self.variables: dict[str, Any] = {}  # that it was given, as far as they are there
+        self.kept: dict[int, dict[str, Any]] = {0: {}}  # those of each execution's end
         self._interrupted = asyncio.Event()
 
     async def start(self) -> None:
@@ -102,11 +109,30 @@ class FakeSandbox(AsyncSandbox):
         if self.running.is_set():
             self._interrupted.set()
 
-    async def stream(self, code: str, *, timeout: float | None = None) -> AsyncGenerator[ExecutionEvent, None]:
+    async def stream(
+        self, code: str, *, timeout: float | None = None, variables: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[ExecutionEvent, None]:
         """The events of the next execution in the script."""
         self._check_open()
+        encoded_variables(variables, self.tool_names)
         self.codes.append(code)
-        match self.script.pop(0):
+        self.given.append(dict(variables or {}))
+        self.variables |= variables or {}
+        self._is_executing = True
+        try:
+            async with aclosing(self._played(self.script.pop(0))) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._is_executing = False
+
+    @property
+    def is_executing(self) -> bool:
+        """From the beginning of its events to their end."""
+        return self._is_executing
+
+    async def _played(self, scripted: Scripted) -> AsyncGenerator[ExecutionEvent, None]:
+        match scripted(self.variables) if callable(scripted) else scripted:
             case Exception() as error:
                 raise error
             case Execution() as execution:
@@ -133,8 +159,10 @@ class FakeSandbox(AsyncSandbox):
         match execution.state:
             case State.KEPT:
                 self.line.append(self.count)
+                self.kept[self.count] = dict(self.variables)
             case State.LOST:
                 self.line = [execution.restored_to or 0]
+                self.variables = dict(self.kept[self.line[-1]])
         return Finished(replace(execution, execution_count=self.count))
 
     async def _hang(self) -> Execution:
@@ -159,6 +187,7 @@ class FakeSandbox(AsyncSandbox):
         if len(self.line) == 1:
             raise CheckpointError("there is no state before this one")
         self.line.pop()
+        self.variables = dict(self.kept[self.line[-1]])
         return Rollback(
             Checkpoint(number=len(self.line), name="", execution_count=self.line[-1], is_current=True),
             Files.KEPT if outcome else Files.RESTORED,
@@ -176,6 +205,7 @@ class FakeSandbox(AsyncSandbox):
             await asyncio.Event().wait()
         branch = outcome if isinstance(outcome, FakeSandbox) else FakeSandbox(outcome, **self._settings_given)
         branch.starts, branch.count, branch.line = 1, self.count, list(self.line)
+        branch.variables, branch.kept = dict(self.variables), dict(self.kept)
         self.forked.append(branch)
         return branch
 

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from executor_image import frames
 from executor_image.supervisor.peer import Peer
+from tests.unit.loops import DEADLINE
 
-DEADLINE = 20.0  # seconds; a child that runs a loop has a little more
 Told = list[tuple[Any, ...]]
-
-
-def in_loop(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs a coroutine in a loop of its own, within the deadline; no descriptor stays with the loop."""
-
-    async def within_deadline() -> None:
-        async with asyncio.timeout(DEADLINE):
-            await main()
-
-    asyncio.run(within_deadline())
 
 
 class Pair:
@@ -73,10 +63,4 @@ def pair(pid: int = 0, listening: bool = True) -> Iterator[Pair]:
 async def settled(turns: int = 5) -> None:
     """Lets the loop see what is there already."""
     for _ in range(turns):
-        await asyncio.sleep(0)
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Waits for what the loop will bring about."""
-    while not true():  # noqa: ASYNC110 - what is waited for sets no event
         await asyncio.sleep(0)

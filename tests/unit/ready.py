@@ -7,13 +7,26 @@ from executor_api.v1 import executor_pb2 as pb
 from orchestrator.config import Limits
 from orchestrator.sandbox.isolation import Asked, kernel_name
 from orchestrator.sandbox.layers import NO_LIMIT
-from orchestrator.sandbox.lockdown import STATES
+from orchestrator.sandbox.lockdown import STATES, Session
 
 SUPERVISOR, RUNNER = 1000, 200_007
 SAFE = "rw,noexec,nosuid,nodev,relatime,size=64m"
 LIMITS = Limits()
 DISK, MEMORY = 64 << 20, 512 << 20
 HOST_KERNEL = kernel_name("6.12.0", "#1 SMP")
+SESSION = Session(  # what a container is made for
+    id="s1",
+    image="sha256:abc",
+    socket_dir="/host/s1",
+    supervisor_uid=SUPERVISOR,
+    runner_uid=RUNNER,
+    owner="12:345:boot",
+    created=1000.9,
+    lease=60.0,
+    lifetime=86400.0,
+    packages=("json", "numpy"),
+    landlock=True,
+)
 ASKED = Asked(SUPERVISOR, RUNNER, LIMITS, host_kernel=HOST_KERNEL)
 USERS, CAPABILITIES, PRIVILEGES, FILTER, CLOSED, NETWORK, ROOT, PLACES, FOLDERS, DEVICES = (
     "two unprivileged users",

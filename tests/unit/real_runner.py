@@ -52,7 +52,7 @@ class Runner:
 
     def run(self, code: str) -> str:
         """An execution; the repr of its value."""
-        self.sock.sendall(pack(frames.EXECUTE, EXECUTE_HEAD.pack(bytes(16), 1), code.encode()))
+        self.sock.sendall(pack(frames.EXECUTE, EXECUTE_HEAD.pack(bytes(16), 1, 0), code.encode()))
         body = self.receive(frames.RESULT)
         _, outcome = RESULT_HEAD.unpack_from(body)
         said = pb.Outcome.FromString(body[RESULT_HEAD.size :])

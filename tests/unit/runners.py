@@ -22,7 +22,7 @@ from executor_image.supervisor.peer import Peer
 from executor_image.supervisor.tree import Checkpoint, ForkTree, Numbers
 from executor_image.supervisor.warden import Warden
 from tests.unit.apart import in_own_namespace, wait_until
-from tests.unit.peers import in_loop, until
+from tests.unit.loops import in_loop, until
 
 
 class Runner:
@@ -128,7 +128,7 @@ class Grove:
         tree, told = tree or self.tree, told or self
         told.frames.clear()
         self.executions += 1
-        tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), self.executions), code.encode())
+        tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), self.executions, 0), code.encode())
         await until(lambda: told.frames)
         tree.advance(self.executions)
         return told.frames[0][1].decode()
@@ -136,7 +136,7 @@ class Grove:
     async def value(self) -> str:
         """What `x` is in the head; no execution."""
         self.frames.clear()
-        self.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 0), b"")
+        self.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 0, 0), b"")
         await until(lambda: self.frames)
         return self.frames[0][1].decode()
 
@@ -215,7 +215,7 @@ def with_grove(test: Test) -> Callable[[], None]:
             async with grove() as it:
                 await test(it)
 
-        in_loop(main)
+        in_loop(main())
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return in_own_namespace(run)

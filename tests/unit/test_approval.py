@@ -6,21 +6,21 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from orchestrator.audit.records import Approval, Happening, ToolBegun, ToolEnded
+from orchestrator.audit.records import Approval, ToolBegun, ToolEnded
 from orchestrator.config import Config
 from orchestrator.errors import AuditError
-from orchestrator.events import Ending, Execution, State, Status
+from orchestrator.events import Ending
 from orchestrator.policy import ALLOWED, MAX_RUNNING, ExecutionRequest, ToolCallRequest, Verdict
 from orchestrator.sandbox.approval import MAX_REASON, Approver
-from orchestrator.sandbox.execution import MAX_CODE
-from orchestrator.sandbox.gate import Gate
-from orchestrator.tools import tool
-from tests.unit.tool_calls import DEADLINE, Calls, in_loop, until
+from orchestrator.sandbox.ledger import PARTS_OF_A_CALL
+from orchestrator.tools import Tool, tool
+from tests.unit.loops import in_loop, until
+from tests.unit.tool_calls import DEADLINE, Calls
 
 REQUEST = ExecutionRequest("1 + 1", 30.0)
 SECRET = "sk-canary-1234"
@@ -103,7 +103,7 @@ class Unspeakable(Exception):
     ("error", "told"),
     [
         (ValueError("no\x1b[2J\n\u202e: " + "x" * 5000), "ValueError: no \\u202e: xxx"),
-        (Unspeakable(), "Unspeakable: nothing"),
+        (Unspeakable(), "Unspeakable: (its text cannot be shown)"),
     ],
 )
 def test_what_an_approver_raised_is_logged_so_that_it_may_be_shown(
@@ -153,13 +153,6 @@ def test_questions_that_nobody_answers_do_not_pile_up(release: threading.Event) 
     assert then.allowed
 
 
-@pytest.fixture
-def release() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 def test_without_an_approver_everything_is_allowed() -> None:
     assert asked(None) is ALLOWED
     with pytest.raises(TypeError, match="must be something that can be called, not str"):
@@ -205,6 +198,10 @@ def send(to: str, count: int = 1) -> str:
     """
     sent.append(to)
     return f"sent to {to}"
+
+
+def anything(value: Any) -> None:
+    """Takes it."""
 
 
 sent: list[str] = []
@@ -261,6 +258,40 @@ def test_nobody_is_asked_about_arguments_that_the_tool_would_not_take(args: Any,
     assert calls.calls.ledger.ended[0].refused_by == "arguments"
 
 
+def test_a_question_that_nobody_answers_counts_for_as_much_as_its_arguments_hold(release: threading.Event) -> None:
+    async def case() -> int:
+        calls = Calls([anything], Config(approval_timeout=0.01), approve=lambda request: release.wait(DEADLINE))
+        await calls.call("anything", [0] * 2 * PARTS_OF_A_CALL)
+        left = calls.calls._host.approver._foreign.left
+        release.set()
+        await until(lambda: calls.calls._host.approver._foreign.left == 0)
+        return left
+
+    assert in_loop(case()) == 3
+
+
+def test_a_check_that_does_not_end_counts_for_as_much_as_its_arguments_hold(release: threading.Event) -> None:
+    class Slow(Tool):
+        name, description, inputs, output_type = "slow", "Takes its time to check.", {}, "null"
+
+        def forward(self) -> None: ...
+
+        def check_arguments(self, *args: Any, **kwargs: Any) -> Any:
+            release.wait(DEADLINE)
+
+    async def case() -> tuple[Any, int]:
+        calls = Calls([Slow()], Config(tool_timeout=0.01), approve=now(True))
+        got = await calls.call("slow", [0] * 2 * PARTS_OF_A_CALL)
+        left = calls.calls._host.foreign.left
+        release.set()
+        await until(lambda: calls.calls._host.foreign.left == 0)
+        return got, left
+
+    got, left = in_loop(case())
+    assert "could not be checked within 0.01 s" in got
+    assert left == 3
+
+
 def test_the_time_of_the_approver_is_not_the_tools(release: threading.Event) -> None:
     """A tool has its own timeout, however long somebody thought before."""
 
@@ -296,60 +327,6 @@ def test_a_call_that_waits_for_its_approval_when_the_execution_ends_was_never_ma
     assert sent == []
 
 
-# ------------------------------------------------------------------------------------------------------------ code
-
-
-def passed(approve: Any, code: str = "1 + 1") -> tuple[Any, list[Happening]]:
-    recorded: list[Happening] = []
-
-    async def record(happening: Happening) -> None:
-        recorded.append(happening)
-
-    gate = Gate(Approver(approve, 0.05))
-    return in_loop(gate.passed(code, 30.0, record)), recorded
-
-
-def test_code_that_is_approved_passes_as_it_is() -> None:
-    requests = []
-    source, recorded = passed(lambda request: requests.append(request) or True, "'ü'\ud800")
-    assert source == "'ü'\ud800".encode("utf-8", "surrogatepass")
-    assert requests == [ExecutionRequest("'ü'\ud800", 30.0)]
-    assert [(r.what, r.allowed) for r in recorded if isinstance(r, Approval)] == [("code", True)]
-
-
-@pytest.mark.parametrize(
-    ("approve", "name", "text"),
-    [
-        (now(False), "ExecutionRefused", "this code was not approved. Nothing was run."),
-        (
-            now(Verdict(False, "too risky")),
-            "ExecutionRefused",
-            "this code was not approved: too risky. Nothing was run.",
-        ),
-        (
-            later(ValueError(SECRET)),
-            "ApprovalFailed",
-            "this code was not approved, as the approver failed (it raised ValueError). Nothing was run.",
-        ),
-    ],
-)
-def test_code_that_is_refused_is_an_execution_that_never_ran(approve: Any, name: str, text: str) -> None:
-    execution, recorded = passed(approve)
-    assert isinstance(execution, Execution)
-    assert (execution.status, execution.state, execution.execution_count) == (Status.REFUSED, State.KEPT, 0)
-    assert execution.error is not None
-    assert (execution.error.name, execution.error.value) == (name, text)
-    assert [r.allowed for r in recorded if isinstance(r, Approval)] == [False]
-
-
-def test_code_whose_approval_cannot_be_recorded_does_not_pass() -> None:
-    async def record(happening: Happening) -> None:
-        raise AuditError("the disk is full")
-
-    with pytest.raises(AuditError):
-        in_loop(Gate(Approver(now(True), DEADLINE)).passed("1", 30.0, record))
-
-
 def test_a_call_whose_approval_cannot_be_recorded_is_not_made() -> None:
     async def case() -> None:
         calls = Calls([send], approve=now(True))
@@ -360,32 +337,3 @@ def test_a_call_whose_approval_cannot_be_recorded_is_not_made() -> None:
 
     in_loop(case())
     assert sent == []
-
-
-def test_nobody_is_asked_about_code_that_could_not_be_sent() -> None:
-    requests: list[Any] = []
-    execution, _ = passed(lambda request: requests.append(request) or True, "#" * (MAX_CODE + 1))
-    assert execution.error.name == "CodeTooLong"
-    assert requests == []
-
-
-def test_an_interrupt_while_somebody_is_asked_is_a_no() -> None:
-    async def case() -> Any:
-        asking = asyncio.Event()
-
-        async def never(request: object) -> bool:
-            asking.set()
-            await asyncio.Event().wait()
-            return True
-
-        async def record(happening: Happening) -> None:
-            pass
-
-        gate = Gate(Approver(never, DEADLINE))
-        passing = asyncio.create_task(gate.passed("1", 30.0, record))
-        await asking.wait()
-        gate.interrupt()
-        return await passing
-
-    execution = in_loop(case())
-    assert (execution.status, execution.error.value) == (Status.REFUSED, "this code was interrupted. Nothing was run.")

@@ -7,19 +7,20 @@ import io
 import os
 import pty
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from orchestrator.asking import MAX_SHOWN, TerminalApprover
-from orchestrator.console import RunPrinter
+from orchestrator.agents.printer import RunPrinter
+from orchestrator.asking import MAX_LINES, MAX_SHOWN, TerminalApprover
 from orchestrator.events import Output
 from orchestrator.policy import ExecutionRequest, ToolCallRequest, Verdict
 from orchestrator.sanitise import visible
+from tests.unit import loops
 
-DEADLINE = 10.0
+DEADLINE = 10.0  # seconds
 CODE = ExecutionRequest("print(1)", 30.0)
 CALL = ToolCallRequest("send", {"to": "anna\x1b[2J", "count": 2}, 1)
 
@@ -49,12 +50,8 @@ def desk() -> Iterator[Desk]:
     desk.close()
 
 
-def run(case: Any) -> Any:
-    async def main() -> Any:
-        async with asyncio.timeout(DEADLINE):
-            return await case
-
-    return asyncio.run(main())
+def in_loop(case: Coroutine[Any, Any, Any]) -> Any:
+    return loops.in_loop(case, DEADLINE)
 
 
 async def answered(desk: Desk, approver: TerminalApprover, request: Any, keys: str | None) -> Verdict:
@@ -82,7 +79,7 @@ async def shown(desk: Desk, words: str, times: int = 1) -> None:
 @pytest.mark.parametrize("keys", ["y\n", "yes\n", "Y\n", " YES \n"])
 @pytest.mark.parametrize("request_", [CODE, CALL])
 def test_a_plain_yes_is_a_yes(desk: Desk, request_: Any, keys: str) -> None:
-    assert run(answered(desk, desk.approver(), request_, keys)) == Verdict(True)
+    assert in_loop(answered(desk, desk.approver(), request_, keys)) == Verdict(True)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +98,12 @@ def test_a_plain_yes_is_a_yes(desk: Desk, request_: Any, keys: str) -> None:
     ],
 )
 def test_everything_else_is_a_no(desk: Desk, keys: str | None, reason: str) -> None:
-    assert run(answered(desk, desk.approver(), CODE, keys)) == Verdict(False, reason)
+    assert in_loop(answered(desk, desk.approver(), CODE, keys)) == Verdict(False, reason)
 
 
 def test_what_was_typed_before_the_question_is_no_answer_to_it(desk: Desk) -> None:
     os.write(desk.keys, b"y\ny\ny\n")
-    assert run(answered(desk, desk.approver(), CODE, "n\n")) == Verdict(False, "")
+    assert in_loop(answered(desk, desk.approver(), CODE, "n\n")) == Verdict(False, "")
 
 
 def test_without_a_terminal_the_answer_is_no(desk: Desk) -> None:
@@ -116,20 +113,20 @@ def test_without_a_terminal_the_answer_is_no(desk: Desk) -> None:
         typed.flush()
         approver = TerminalApprover("ask", pipe, desk.console)
         assert not approver.has_terminal
-        assert run(approver(CODE)) == Verdict(False, "there is no terminal to ask at")
+        assert in_loop(approver(CODE)) == Verdict(False, "there is no terminal to ask at")
     blind = TerminalApprover("ask", desk.keyboard, Console(file=io.StringIO()))
-    assert run(blind(CODE)) == Verdict(False, "there is no terminal to ask at")
+    assert in_loop(blind(CODE)) == Verdict(False, "there is no terminal to ask at")
 
 
 @pytest.mark.parametrize(("what", "request_"), [("tools", CODE), ("executions", CALL)])
 def test_what_is_not_to_be_asked_about_is_allowed_without_a_question(desk: Desk, what: str, request_: Any) -> None:
-    assert run(desk.approver(what)(request_)) == Verdict(True)
+    assert in_loop(desk.approver(what)(request_)) == Verdict(True)
     assert desk.screen.getvalue() == ""
 
 
 @pytest.mark.parametrize(("what", "request_"), [("tools", CALL), ("executions", CODE), ("ask", CALL), ("ask", CODE)])
 def test_what_is_to_be_asked_about_is_asked_about(desk: Desk, what: str, request_: Any) -> None:
-    assert run(answered(desk, desk.approver(what), request_, "n\n")) == Verdict(False, "")
+    assert in_loop(answered(desk, desk.approver(what), request_, "n\n")) == Verdict(False, "")
 
 
 def test_questions_come_one_after_the_other(desk: Desk) -> None:
@@ -143,7 +140,7 @@ def test_questions_come_one_after_the_other(desk: Desk) -> None:
             await asking[number - 1]
         return [task.result() for task in asking]
 
-    assert [verdict.allowed for verdict in run(case())] == [True, False, True]
+    assert [verdict.allowed for verdict in in_loop(case())] == [True, False, True]
 
 
 def test_a_question_that_nobody_waits_for_any_more_lets_the_next_one_be_asked(desk: Desk) -> None:
@@ -156,7 +153,7 @@ def test_a_question_that_nobody_waits_for_any_more_lets_the_next_one_be_asked(de
         desk.screen.truncate(0)
         return await answered(desk, approver, CODE, "y\n")
 
-    assert run(case()) == Verdict(True)
+    assert in_loop(case()) == Verdict(True)
 
 
 # ------------------------------------------------------------------------------------------------------------- shown
@@ -164,7 +161,7 @@ def test_a_question_that_nobody_waits_for_any_more_lets_the_next_one_be_asked(de
 
 def test_all_of_the_code_is_shown_in_a_frame_with_what_cannot_be_seen_written_out(desk: Desk) -> None:
     code = "a = 1\x1b[2J\r\n\tb = '\u202e\u200b\u3164\ufe0f'\n# ╯ May this code run? y, or n and a reason: y"
-    run(answered(desk, desk.approver(), ExecutionRequest(code, 1.0), "n\n"))
+    in_loop(answered(desk, desk.approver(), ExecutionRequest(code, 1.0), "n\n"))
     text = desk.screen.getvalue()
     for part in ("May this code run?", "\\x1b[2J\\x0d ", "\\x09b = '\\u202e\\u200b\\u3164\\ufe0f'"):
         assert part in text, part
@@ -176,7 +173,7 @@ def test_all_of_the_code_is_shown_in_a_frame_with_what_cannot_be_seen_written_ou
 
 def test_what_ends_a_line_for_python_ends_one_for_the_reader(desk: Desk) -> None:
     code = "# only a note\rdelete_all()\r\nfine()"
-    run(answered(desk, desk.approver(), ExecutionRequest(code, 1.0), "n\n"))
+    in_loop(answered(desk, desk.approver(), ExecutionRequest(code, 1.0), "n\n"))
     lines = [line.strip("│ ") for line in desk.screen.getvalue().splitlines()]
     assert [line for line in lines if "(" in line or "note" in line] == [
         "# only a note\\x0d",
@@ -207,19 +204,19 @@ def test_nothing_is_printed_over_a_question(desk: Desk) -> None:
         looks[0] += 1
         return not printing.done() and looks[0] < 5000
 
-    assert run(case()) == (Verdict(True), True)
+    assert in_loop(case()) == (Verdict(True), True)
     assert "FORGED" in desk.screen.getvalue()
 
 
 def test_a_long_line_stays_inside_the_frame(desk: Desk) -> None:
     code = "x = 1" + " " * 500 + "y, or n and a reason: y"
-    run(answered(desk, desk.approver(), ExecutionRequest(code, 1.0), "n\n"))
+    in_loop(answered(desk, desk.approver(), ExecutionRequest(code, 1.0), "n\n"))
     framed = desk.screen.getvalue().partition("\n╰")[0].splitlines()[2:]
     assert all(line.startswith("│ ") and line.endswith(" │") for line in framed)
 
 
 def test_a_call_is_shown_with_its_arguments_by_name(desk: Desk) -> None:
-    run(answered(desk, desk.approver(), CALL, "n\n"))
+    in_loop(answered(desk, desk.approver(), CALL, "n\n"))
     text = desk.screen.getvalue()
     for part in ("May this tool be called?", "send(", "to = 'anna\\x1b[2J',", "count = 2,"):
         assert part in text, part
@@ -230,10 +227,32 @@ def test_a_call_is_shown_with_its_arguments_by_name(desk: Desk) -> None:
     "make", [lambda text: ExecutionRequest(text, 1.0), lambda text: ToolCallRequest("t", {"a": text}, 1)]
 )
 def test_what_is_too_long_to_be_read_is_refused_without_a_question(desk: Desk, make: Callable[[str], Any]) -> None:
-    verdict = run(desk.approver()(make("x" * (MAX_SHOWN + 1))))
+    verdict = in_loop(desk.approver()(make("x" * (MAX_SHOWN + 1))))
     assert not verdict.allowed
     assert "too long to be read" in verdict.reason
     assert desk.screen.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("\u200b" * (MAX_SHOWN // 6 + 1), "as they are shown"),
+        ("\r" * (MAX_SHOWN // 5 + 1), "as they are shown"),
+        ("\n" * MAX_LINES, f"{MAX_LINES + 1} lines"),
+        ("\r" * MAX_LINES, f"{MAX_LINES + 1} lines"),
+    ],
+)
+def test_what_is_shown_is_what_must_not_be_too_long(desk: Desk, code: str, why: str) -> None:
+    verdict = in_loop(desk.approver()(ExecutionRequest(code, 1.0)))
+    assert not verdict.allowed
+    assert "too long to be read" in verdict.reason
+    assert why in verdict.reason
+    assert desk.screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("code", ["x" * MAX_SHOWN, "\n" * (MAX_LINES - 1)])
+def test_what_is_just_not_too_long_is_asked_about(desk: Desk, code: str) -> None:
+    assert in_loop(answered(desk, desk.approver(), ExecutionRequest(code, 1.0), "y\n")).allowed
 
 
 def test_what_can_be_seen_stays_as_it_is() -> None:
@@ -241,3 +260,11 @@ def test_what_can_be_seen_stays_as_it_is() -> None:
     assert visible(text) == text
     assert visible("a" + "\u0301" * 6) == "a" + "\u0301" * 4 + "\\u0301" * 2, "nothing is taken out"
     assert visible("\ud800\x00\x7f\xa0\U000e0041") == "\\ud800\\x00\\x7f\\xa0\\U000e0041"
+
+
+def test_variables_are_shown_above_the_code(desk: Desk) -> None:
+    request = ExecutionRequest("run(x)", 1.0, {"x": ["rm -rf", "\x1b[2J"]})
+    in_loop(answered(desk, desk.approver(), request, "n\n"))
+    lines = [line.strip("│ ") for line in desk.screen.getvalue().splitlines()]
+    shown = [line for line in lines if "x" in line and "code" not in line]
+    assert shown[:2] == ["x = ['rm -rf', '\\x1b[2J']", "run(x)"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import resource
 import threading
 import typing
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.audit import AuditLog, Journal, chain, records, records_of, verify
+from orchestrator.audit import AuditLog, Journal, chain, concern, records, records_of, service_records, verify
 from orchestrator.audit.chain import Head
 from orchestrator.audit.records import (
     MAX_ITEMS,
@@ -29,10 +30,12 @@ from orchestrator.audit.records import (
 )
 from orchestrator.errors import AuditError
 from orchestrator.events import Ending, Execution, ExecutionError, Logs, State, Status, ToolOutcome, Usage
+from tests.unit.apart import apart, ordinary_folder
 
 KINDS = [
     kind
-    for _, kind in inspect.getmembers(records, inspect.isclass)
+    for module in (records, service_records)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Happening) and kind is not Happening
 ]
 SECRET = "sk-canary-1234"
@@ -59,6 +62,31 @@ def test_the_largest_record_of_each_kind_is_one_that_can_be_read_back(kind: type
     assert record.kind == happening.kind
     assert set(record.data) == {field.name for field in dataclasses.fields(kind)}
     assert kind.__doc__
+
+
+def test_each_kind_is_in_the_guide() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    assert [kind.__name__ for kind in KINDS if f"`{worst(kind).kind}`" not in text] == []
+
+
+def test_what_a_record_concerns_is_of_the_task_that_it_is_written_in(tmp_path: Path) -> None:
+    journal = Journal(AuditLog(tmp_path / "a.jsonl"), "s1")
+
+    async def work(run: str) -> None:
+        concern(run=run, owner="app", by="")
+        await asyncio.create_task(journal.record(SandboxEnded(run)))
+
+    async def test() -> None:
+        await asyncio.gather(work("r1"), work("r2"))
+        await journal.record(SandboxEnded("nobody's"))
+
+    asyncio.run(test())
+    data = {record.data["reason"]: dict(record.data) for record in records_of(tmp_path / "a.jsonl")}
+    assert data == {
+        "r1": {"reason": "r1", "run": "r1", "owner": "app"},
+        "r2": {"reason": "r2", "run": "r2", "owner": "app"},
+        "nobody's": {"reason": "nobody's"},
+    }
 
 
 def test_the_kinds_are_named_after_the_classes() -> None:
@@ -193,6 +221,19 @@ def test_what_is_being_written_when_its_writer_is_cancelled_comes_before_what_fo
 
     asyncio.run(case())
     assert [record.kind for record in records_of(path)] == ["sandbox_refused", "sandbox_ended"]
+
+
+@apart
+def test_where_no_thread_can_be_had_a_record_is_written_all_the_same_and_once() -> None:
+    """The pool has queued it by then, and the next thread that it can start finds it there."""
+    with ordinary_folder() as folder:
+        journal = Journal.at(str(folder / "audit"))
+        most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, most))
+        asyncio.run(journal.record(SandboxRefused("first")))
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+        asyncio.run(journal.record(SandboxEnded("second")))
+        assert [record.kind for record in records_of(folder / "audit")] == ["sandbox_refused", "sandbox_ended"]
 
 
 def test_a_cut_is_noticed_by_whoever_writes_next_in_this_process(tmp_path: Path) -> None:

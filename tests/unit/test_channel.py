@@ -14,7 +14,8 @@ import pytest
 from executor_api.v1 import executor_pb2 as pb
 
 from orchestrator.errors import ProtocolViolation, SandboxDied
-from orchestrator.sandbox.channel import SOCKET_NAME, Channel, _failure
+from orchestrator.sandbox.channel import Channel, _failure
+from orchestrator.sandbox.folders import SOCKET_NAME
 from orchestrator.sandbox.session import Session
 
 DEADLINE = 30.0  # seconds

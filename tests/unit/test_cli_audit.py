@@ -71,10 +71,15 @@ def test_records_are_shown_one_a_line_and_drive_no_terminal(path: Path, capsys: 
 
 
 def test_the_log_of_the_settings_is_meant_where_none_is_named(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert main(["audit", "verify"]) == 2
     assert "CELLBLOCK_AUDIT" in capsys.readouterr().err
+    (tmp_path / "state" / "cellblock").mkdir(parents=True)
+    AuditLog(tmp_path / "state" / "cellblock" / "audit.jsonl").append("service_started", "", {})
+    assert main(["audit", "verify"]) == 0
+    assert capsys.readouterr().out.startswith("1 records hold")
     monkeypatch.setenv("CELLBLOCK_AUDIT", str(path))
     assert main(["audit", "verify"]) == 0
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from orchestrator.sandbox.clock import Clock
+from orchestrator.sandbox.clock import LONGEST, Clock
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -111,5 +111,38 @@ def test_once_patience_is_used_up_it_goes_on_while_somebody_is_asked(run: Run) -
             loop.now += 100
         assert told[-1] == 0
         assert clock.deadline == loop.now + 20
+
+    run(case)
+
+
+def test_it_stands_still_while_a_tool_takes_its_own_time(run: Run) -> None:
+    def case(loop: Loop) -> None:
+        told: list[float] = []
+        clock = Clock(30, 50, 20, told.append)
+        loop.now += 10
+        with clock.handed_over():
+            assert told == [20 + LONGEST]
+            loop.now += 5000
+            with clock.handed_over():
+                loop.now += 5000
+            assert len(told) == 1, "it stands still already"
+            assert clock.deadline == 1010 + 20 + LONGEST + 20
+        assert told[1:] == [20], "all of that was the tools'"
+        assert clock.deadline == 11010 + 20 + 20
+
+    run(case)
+
+
+def test_a_question_while_a_tool_works_takes_no_patience(run: Run) -> None:
+    def case(loop: Loop) -> None:
+        told: list[float] = []
+        clock = Clock(30, 50, 20, told.append)
+        with clock.stopped():
+            loop.now += 10
+            with clock.handed_over():
+                loop.now += 1000
+            assert told == [30 + 50, 30 + LONGEST, 30 + 40]
+            loop.now += 45
+        assert told[3:] == [30 - 5]
 
     run(case)

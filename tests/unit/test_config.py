@@ -99,8 +99,11 @@ def test_every_limit_can_come_from_the_environment(field: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("timout = 5", "unknown setting timout; known: .*timeout"),
+        ("timout = 5", r"unknown setting timout; did you mean timeout\? Known: .*limits, service, models, mcp"),
         ("[limits]\nram = 5", r"unknown setting limits\.ram; known: .*memory"),
+        ("Landlock = 'off'", r"unknown setting Landlock; did you mean landlock\?"),
+        ("[limits]\nmemorry = 5", r"unknown setting limits\.memorry; did you mean limits\.memory\?"),
+        ("[agent.x]", r"unknown setting agent; did you mean agents\?"),
         ("limits = 5", "limits must be a table"),
         ("timeout = '5x'", "timeout must be a number, not '5x'"),
         ("timeout = true", "timeout must be a number"),
@@ -149,7 +152,11 @@ def test_a_wrong_setting_is_an_error_that_says_what_is_right(toml: Path, text: s
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("CELLBLOCK_TIMOUT", "5", "CELLBLOCK_TIMOUT is no setting; known: .*CELLBLOCK_TIMEOUT"),
+        (
+            "CELLBLOCK_TIMOUT",
+            "5",
+            r"CELLBLOCK_TIMOUT is no setting; did you mean CELLBLOCK_TIMEOUT\? Known: CELLBLOCK_IMAGE, ",
+        ),
         ("CELLBLOCK_LIMITS", "5", "CELLBLOCK_LIMITS is no setting"),
         ("CELLBLOCK_LIMITS_RAM", "5", r"unknown setting limits\.ram"),
         ("CELLBLOCK_TIMEOUT", "", "timeout must be a number"),

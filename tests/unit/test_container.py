@@ -21,7 +21,8 @@ from executor_image.supervisor.staged import Staged
 from executor_image.supervisor.tree import Checkpoint, ForkTree
 from executor_image.supervisor.warden import Staying
 from tests.unit.apart import in_own_namespace
-from tests.unit.peers import in_loop, settled, until
+from tests.unit.loops import in_loop, until
+from tests.unit.peers import settled
 from tests.unit.runners import Runner, process, state
 
 
@@ -90,7 +91,7 @@ def alone(main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     """The test is process 1 of a pid namespace of its own, and has a loop."""
 
     def run() -> None:
-        in_loop(main)
+        in_loop(main())
 
     run.__name__, run.__doc__ = main.__name__, main.__doc__
     return in_own_namespace(run)
@@ -111,7 +112,7 @@ def test_a_branch_keeps_the_newest_of_its_own_making(kept: int, expected: list[i
             gone = {c.peer.pid for c in made if c.execution not in expected}
             await until(lambda: not gone & {found.pid for found in warden.processes()})
 
-    in_loop(main)
+    in_loop(main())
 
 
 @alone
@@ -225,7 +226,7 @@ async def test_the_kernel_says_whose_head_has_ended() -> None:
         os.kill(one.pid, signal.SIGSEGV)
         await until(lambda: -signal.SIGSEGV in one.told)
         code = b"os._exit(7)"
-        two.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1), code)
+        two.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1, 0), code)
         await until(lambda: 7 in two.told)
         assert (one.told.count(-signal.SIGSEGV), two.told.count(7)) == (1, 1)
         assert not it.branches[0].tree.checkpoints[-1].peer.closed
@@ -274,7 +275,7 @@ async def test_a_branch_that_is_stopped_has_nobody_left_who_runs() -> None:
         await branch.grow(3)
         pids = branch.tree.known()
         leave = b"self.stray = os.fork()\nif not self.stray:\n    while True: os.getpid()"
-        branch.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1), leave)
+        branch.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1, 0), leave)
         await until(lambda: frames.STDOUT in branch.told)
         assert await it.stop(branch)
         assert {state(pid) for pid in pids} == {"T"}

@@ -12,7 +12,8 @@ from orchestrator.events import Ending
 from orchestrator.sandbox import AsyncSandbox
 from orchestrator.sandbox.calls import ToolCalls
 from orchestrator.sandbox.execution import MAX_NESTED, serving, with_ledger
-from tests.unit.tool_calls import Calls, in_loop, until
+from tests.unit.loops import until
+from tests.unit.tool_calls import Calls, in_loop
 
 
 async def waits() -> None:

@@ -29,7 +29,7 @@ MOST = 5
 @pytest.fixture(autouse=True)
 def no_session_left() -> Iterator[None]:
     yield
-    assert folders._sessions == set()
+    assert not folders._sessions
 
 
 @pytest.fixture
@@ -146,6 +146,17 @@ def test_the_runtime_folder_is_made_for_nobody_else(tmp_path: Path) -> None:
     path = own_runtime_dir(Config(runtime_dir=str(tmp_path / "a" / "b")))
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert own_runtime_dir(Config(runtime_dir=str(path))) == path
+
+
+def test_who_only_looks_for_leftovers_makes_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    assert own_runtime_dir(Config(runtime_dir=str(path)), make=False) == path
+    assert remove_leftover_folders(path) == []
+    assert not path.parent.exists()
+    path.mkdir(parents=True)
+    path.chmod(0o755)
+    with pytest.raises(SandboxStartError, match="0700"):
+        own_runtime_dir(Config(runtime_dir=str(path)), make=False)
 
 
 def test_a_relative_one_is_told_to_the_engine_as_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

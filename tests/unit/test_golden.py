@@ -15,21 +15,9 @@ from hypothesis import strategies as st
 from orchestrator.config import Limits
 from orchestrator.errors import IsolationError, SettingIgnored
 from orchestrator.sandbox.golden import MAX_SHOWN, MUST_BE_EMPTY, Difference, differences, require_as_asked
-from orchestrator.sandbox.lockdown import Session, create_body
+from orchestrator.sandbox.lockdown import create_body
+from tests.unit.ready import SESSION
 
-SESSION = Session(
-    id="s1",
-    image="sha256:abc",
-    socket_dir="/host/s1",
-    supervisor_uid=1000,
-    runner_uid=200_007,
-    owner="12:345:boot",
-    created=1000.9,
-    lease=60.0,
-    lifetime=86400.0,
-    packages=("json", "numpy"),
-    landlock=True,
-)
 BODY = create_body(SESSION, Limits())
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

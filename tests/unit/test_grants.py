@@ -140,11 +140,19 @@ def test_an_async_tool_is_known_as_one() -> None:
     assert (spec.name, spec.doc, [p.name for p in spec.parameters]) == ("called", "Described.", ["a"])
 
 
+def test_a_name_of_pythons_own_is_refused() -> None:
+    def tool() -> None: ...
+
+    tool.__name__ = "__builtins__"
+    with pytest.raises(ToolError, match="two underscores"):
+        HostTool.of(tool)
+
+
 @pytest.mark.parametrize("name", ["", "a b", "1a", "class", "None", "a.b", "a-b", 5])
 def test_a_name_that_is_no_identifier_is_refused(name: object) -> None:
     tool = Plain()
     tool.__dict__["name"] = name
-    with pytest.raises(ToolError, match="a tool needs a name that is a Python identifier"):
+    with pytest.raises(ToolError, match="cannot be the name of a tool; give it a Python identifier"):
         HostTool.of(tool)
 
 
@@ -158,6 +166,14 @@ def test_a_name_longer_than_the_wire_carries_is_refused_when_it_is_granted() -> 
     tool = Plain()
     tool.name = "ü" * 129  # 258 bytes
     with pytest.raises(ToolError, match="name"):
+        HostTool.of(tool)
+
+
+def test_a_name_that_python_reads_as_another_is_refused() -> None:
+    """Code that calls it would look for the other."""
+    tool = Plain()
+    tool.name = "\ufb01nd"
+    with pytest.raises(ToolError, match="is 'find' in Python; name it so"):
         HostTool.of(tool)
 
 
@@ -203,4 +219,4 @@ def test_a_timeout_that_can_be_none_is_refused(timeout: object) -> None:
 def test_the_policy_has_the_names_and_the_limits_of_the_settings() -> None:
     config = Config(limits=Limits(tool_calls=5, tool_bytes="1k"))
     assert HostTools([add, later], config).policy == ToolPolicy(frozenset({"add", "later"}), 5, 1024)
-    assert HostTools([], Config()).policy == ToolPolicy(frozenset())
+    assert HostTools([], Config()).policy == ToolPolicy(frozenset(), 10_000, 64 << 20)

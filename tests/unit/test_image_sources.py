@@ -53,4 +53,4 @@ def test_what_the_image_installs_equals_what_the_host_generates_with() -> None:
         (version,) = [
             line.split("==")[1].split()[0] for line in supervisor.splitlines() if line.startswith(f"{package}==")
         ]
-        assert f"{package}=={version}\n" in host
+        assert f"\n{package}=={version}\n" in host

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.sandbox import inbox as module
 from orchestrator.sandbox.inbox import Inbox
-from tests.unit.peers import in_loop, settled
+from tests.unit.loops import in_loop
+from tests.unit.peers import settled
 
 
 def test_messages_come_out_in_order_and_then_the_reason_of_the_end_every_time() -> None:
@@ -23,7 +24,7 @@ def test_messages_come_out_in_order_and_then_the_reason_of_the_end_every_time() 
             with pytest.raises(ValueError, match="first"):
                 await inbox.get()
 
-    in_loop(main)
+    in_loop(main())
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_who_sends_has_to_wait_when_as_much_lies_there_as_may(size: int, most: i
         assert sent == most + 1
         sending.cancel()
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_a_read_that_is_cancelled_while_it_waits_loses_nothing() -> None:
@@ -62,7 +63,7 @@ def test_a_read_that_is_cancelled_while_it_waits_loses_nothing() -> None:
             await waiting
         assert await inbox.get() == b"kept"
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_who_waits_is_told_of_the_end() -> None:
@@ -77,4 +78,4 @@ def test_who_waits_is_told_of_the_end() -> None:
             await waiting
         assert inbox.failure is not None
 
-    in_loop(main)
+    in_loop(main())

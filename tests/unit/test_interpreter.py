@@ -7,14 +7,16 @@ import linecache
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from executor_api.v1 import executor_pb2 as pb
+from PIL import Image
 
 from executor_image import frames
 from executor_image.runner.interpreter import Interpreter, end_with
 from executor_image.runner.values import encode_result
-from orchestrator.sandbox.values import decode_message
+from orchestrator.sandbox.values import decode_message, encode_variables
 
 OK, ERROR, DENIED = frames.OUTCOME_OK, frames.OUTCOME_ERROR, frames.OUTCOME_IMPORT_DENIED
 Run = Callable[..., tuple[int, pb.Outcome]]
@@ -299,6 +301,23 @@ def shown(run: Run, body: str) -> dict[str, bytes]:
     return {part.mime.decode(): part.data for part in bundle.data}
 
 
+def test_a_picture_is_stored_once(interpreter: Interpreter, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: list[str] = []
+    save = Image.Image.save
+
+    def counted(image: Any, file: Any, kind: str, **more: Any) -> None:
+        stored.append(kind)
+        save(image, file, kind, **more)
+
+    monkeypatch.setattr(Image.Image, "save", counted)
+    interpreter.namespace["red"] = Image.new("RGB", (3, 2), "red")
+    _, said = run("red")
+    (bundle,) = said.results
+    assert [d.mime for d in bundle.data] == [b"text/plain", b"image/png"]
+    assert bundle.data[1].data == said.value.media.data
+    assert stored == ["PNG"]
+
+
 def test_display_methods_make_a_bundle(run: Run) -> None:
     body = (
         "    def _repr_html_(self): return '<b>ü</b>'\n    def _repr_png_(self): return b'\\x89PNG'\n"
@@ -342,3 +361,16 @@ def test_an_outcome_never_outgrows_its_frame(run: Run) -> None:
     _, said = run("'ü' * 1_000_000")
     assert len(said.SerializeToString()) <= frames.MAX_OUTCOME
     assert len(said.text) <= frames.MAX_TEXT
+
+
+def test_variables_are_set_before_the_code_is_compiled(interpreter: Interpreter, run: Run) -> None:
+    outcome, data = interpreter.run(1, b"x[0] + len(y)", lambda call: call(), encode_variables({"x": [1], "y": "ab"}))
+    assert value_of((outcome, pb.Outcome.FromString(data))) == 3
+    outcome, _ = interpreter.run(2, b"this is no code", lambda call: call(), encode_variables({"x": 5}))
+    assert outcome == ERROR
+    assert value_of(run("x, y")) == (5, "ab")
+
+
+def test_variables_that_cannot_be_made_are_an_error_of_the_execution(interpreter: Interpreter) -> None:
+    outcome, data = interpreter.run(1, b"print('not run')", lambda call: call(), b"\x0a\xff")
+    assert (outcome, pb.Outcome.FromString(data).error.type_name) == (ERROR, b"IndexError")

@@ -30,20 +30,8 @@ from orchestrator.sandbox.lockdown import (
     owner_is_alive,
 )
 from tests.unit.apart import wait_until, where_processes_are_hidden
+from tests.unit.ready import SESSION
 
-SESSION = Session(
-    id="s1",
-    image="sha256:abc",
-    socket_dir="/host/s1",
-    supervisor_uid=1000,
-    runner_uid=200_007,
-    owner="12:345:boot",
-    created=1000.9,
-    lease=60.0,
-    lifetime=86400.0,
-    packages=("json", "numpy"),
-    landlock=True,
-)
 GOLDEN: dict[str, Any] = {
     "Image": "sha256:abc",
     "Cmd": [

@@ -25,6 +25,17 @@ def test_timing() -> None:
     assert Timing(10.0, 2.5).end_time == 12.5
 
 
+def test_messages_are_made_once_until_something_is_assigned() -> None:
+    first, second = (ActionStep(n, TIMING, "a", observations="seen") for n in (1, 2))
+    memory = memory_of(first, second)
+    before = memory.messages_of(first), memory.messages_of(second)
+    memory.to_messages()
+    first.observations = "other"  # type: ignore[misc]
+    memory.to_messages()
+    assert memory.messages_of(second) is before[1]
+    assert "other" in memory.messages_of(first)[-1].content
+
+
 def test_a_conversation() -> None:
     step = ActionStep(1, TIMING, "Thought <code>x</code>", code_action="x", observations="seen", fence="output-1")
     assert memory_of(TaskStep("do"), step).to_messages() == [

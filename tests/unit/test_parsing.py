@@ -143,7 +143,7 @@ def test_own_tags_are_taken_literally() -> None:
     assert tags.stop_sequence == "\n[/CODE.]"
 
 
-@pytest.mark.parametrize("setting", ["xml", ("<a>",), ("", "</a>"), 3])
+@pytest.mark.parametrize("setting", ["xml", ("<a>",), ("", "</a>"), 3, CodeTags("", "")])
 def test_wrong_tags_are_refused(setting: object) -> None:
     with pytest.raises(AgentError, match="code_block_tags"):
         CodeTags.of(setting)  # type: ignore[arg-type]

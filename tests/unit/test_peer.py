@@ -20,7 +20,8 @@ from executor_image.frames import READY, STDERR, STDOUT, U32, WAKE, WOKEN, pack
 from executor_image.supervisor import peer as module
 from executor_image.supervisor.peer import PeerGone
 from tests.unit.apart import wait_until
-from tests.unit.peers import Pair, Told, in_loop, pair, settled, until
+from tests.unit.loops import in_loop, until
+from tests.unit.peers import Pair, Told, pair, settled
 
 
 def forked(it: Pair, data: bytes) -> int:
@@ -59,7 +60,7 @@ def test_its_pid_is_the_kernels_word_as_soon_as_it_has_said_something(claimed: i
                 it.close()
                 ended(pid)
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_who_has_spoken_first_is_who_it_is() -> None:
@@ -73,7 +74,7 @@ def test_who_has_spoken_first_is_who_it_is() -> None:
             it.close()
             ended(pid)
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_descriptors_that_a_process_sends_are_not_kept() -> None:
@@ -90,7 +91,7 @@ def test_descriptors_that_a_process_sends_are_not_kept() -> None:
             os.close(read)
             assert set(os.listdir("/proc/self/fd")) == before
 
-    in_loop(main)
+    in_loop(main())
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -113,7 +114,7 @@ def test_frames_arrive_whole_wherever_they_were_cut(sent: list[tuple[int, bytes]
                 await settled(2)
             assert await it.until_told(len(sent)) == sent
 
-    in_loop(main)
+    in_loop(main())
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_a_violation_is_told_as_the_end_and_only_once(illegal: bytes) -> None:
             await settled()
             assert len(it.told) == 2
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_the_end_of_the_channel_is_told_once_after_what_came_before() -> None:
@@ -152,7 +153,7 @@ def test_the_end_of_the_channel_is_told_once_after_what_came_before() -> None:
             await settled()
             assert len(it.told) == 2
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_what_the_dead_wrote_before_is_read_at_once() -> None:
@@ -167,7 +168,7 @@ def test_what_the_dead_wrote_before_is_read_at_once() -> None:
             it.peer.read_rest()
             assert it.told == [(STDOUT, b"last words"), ("closed", "closed its channel")]
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_what_is_paused_is_not_read_and_nothing_of_it_is_lost() -> None:
@@ -180,7 +181,7 @@ def test_what_is_paused_is_not_read_and_nothing_of_it_is_lost() -> None:
             it.peer.pause(False)
             assert await it.until_told(2) == [(STDOUT, b"1"), (STDOUT, b"2")]
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_who_listens_may_change_and_hears_what_comes_from_then_on() -> None:
@@ -196,7 +197,7 @@ def test_who_listens_may_change_and_hears_what_comes_from_then_on() -> None:
             assert await it.until_told(1) == [(STDOUT, b"second")]
             assert first == [(STDOUT, b"nobody listens yet")]
 
-    in_loop(main)
+    in_loop(main())
 
 
 # ----------------------------------------------------------------------------------------------------------- asking
@@ -212,7 +213,7 @@ def test_an_answer_goes_to_who_asked_and_the_rest_to_who_listens() -> None:
             assert await asked == b"\x07"
             assert await it.until_told(2) == [(STDOUT, b"1"), (WOKEN, b"\x08")]
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_told_to_nobody() -> None:
@@ -228,7 +229,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_told_to_nobody() -> None:
             it.process.sendall(pack(WOKEN, b"\x02"))
             assert await again == b"\x02"
 
-    in_loop(main)
+    in_loop(main())
 
 
 @pytest.mark.parametrize("how", ["closes its channel", "is closed", "is closed before"])
@@ -246,7 +247,7 @@ def test_who_asks_is_told_when_there_will_be_no_answer(how: str) -> None:
                 await asked
             assert len(it.told) == (how == "closes its channel")  # closing it oneself is no news
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_asking_one_that_has_broken_the_rules_is_refused_and_does_not_wait() -> None:
@@ -257,7 +258,7 @@ def test_asking_one_that_has_broken_the_rules_is_refused_and_does_not_wait() -> 
             with pytest.raises(PeerGone):
                 await asyncio.wait_for(it.peer.ask(WAKE, U32.pack(0), WOKEN), 1)
 
-    in_loop(main)
+    in_loop(main())
 
 
 # ---------------------------------------------------------------------------------------------------------- sending
@@ -282,7 +283,7 @@ def test_sending_never_waits_and_what_did_not_fit_goes_when_there_is_room() -> N
             await settled()
             assert it.process.recv(100) == pack(READY)
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_one_that_takes_nothing_is_stuffed_and_takes_no_descriptors() -> None:
@@ -298,7 +299,7 @@ def test_one_that_takes_nothing_is_stuffed_and_takes_no_descriptors() -> None:
             assert os.read(read, 1) == b""
             os.close(read)
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_sending_to_one_that_is_gone_raises_nothing_and_keeps_nothing() -> None:
@@ -315,7 +316,7 @@ def test_sending_to_one_that_is_gone_raises_nothing_and_keeps_nothing() -> None:
             it.peer.send(READY)
             assert it.peer.send_fds(frames.FORK, bytes(5), [0]) is False
 
-    in_loop(main)
+    in_loop(main())
 
 
 def test_descriptors_arrive_with_their_frame() -> None:
@@ -330,4 +331,4 @@ def test_descriptors_arrive_with_their_frame() -> None:
             for fd in (read, write, *fds):
                 os.close(fd)
 
-    in_loop(main)
+    in_loop(main())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import ImageChanged, ImageMissing
+from orchestrator.errors import EngineError, ImageChanged, ImageMissing
 from orchestrator.stack import pins
 from orchestrator.stack.image import checked_id
 from tests.unit.apart import apart, ordinary_folder
@@ -53,6 +53,18 @@ def test_where_nothing_can_be_written_nothing_is_kept() -> None:
         assert pins.pinned(NAME) == ONE
 
 
+def test_a_pin_that_cannot_be_read_is_not_taken_for_none(cache: Path) -> None:
+    pins.pin(NAME, ONE)
+    (file,) = (cache / "cellblock" / "images").iterdir()
+    file.write_bytes(b"\xff")
+    with pytest.raises(EngineError, match=f"^{file}, .* cannot be read: it is no text"):
+        checked_id(NAME, image(OTHER))
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(EngineError, match=f"^{file}, .* cannot be read: Is a directory"):
+        checked_id(NAME, image(OTHER))
+
+
 def test_a_name_is_no_path(cache: Path) -> None:
     pins.pin("../../elsewhere/x:y", ONE)
     assert [path.name for path in (cache / "cellblock" / "images").iterdir()] == [".._.._elsewhere_x_y"]
@@ -83,6 +95,12 @@ def test_an_image_of_other_sources_is_refused(sources: str | None) -> None:
 def test_an_image_without_labels_is_not_ours(inspected: dict[str, Any]) -> None:
     with pytest.raises(ImageChanged):
         checked_id(NAME, inspected)
+
+
+def test_a_name_without_sources_is_not_that_of_an_image_without_sources() -> None:
+    for name in ("cellblock-executor", "cellblock-executor:", "cellblock-executor:-more"):
+        with pytest.raises(ImageChanged):
+            checked_id(name, image(sources=None))
 
 
 def test_another_image_than_the_one_that_was_built_here_is_refused() -> None:

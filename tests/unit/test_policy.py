@@ -47,7 +47,7 @@ def test_a_rule_of_another_form_is_named(rule: object) -> None:
 
 
 def test_a_string_in_place_of_a_list_is_a_mistake() -> None:
-    with pytest.raises(ConfigError, match="list of names, not the string 'pandas'"):
+    with pytest.raises(ConfigError, match="list of names, not 'pandas'"):
         import_rules("pandas")
 
 
@@ -111,4 +111,4 @@ def test_every_other_name_is_denied_in_few_words(name: str, before: int) -> None
 
 def test_the_reason_says_what_is_granted() -> None:
     assert POLICY.review("x", 0, Spent()).reason.endswith("granted: größe, search")
-    assert ToolPolicy(frozenset()).review("x", 0, Spent()).reason.endswith("granted: none")
+    assert ToolPolicy(frozenset(), 1, 1).review("x", 0, Spent()).reason.endswith("granted: none")

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from executor_image import frames
 from executor_image.launcher import __main__ as launcher
 from executor_image.launcher import warden
+from executor_image.runner import media as runner_media
+from executor_image.runner import portable as runner_portable
 from executor_image.runner import values as runner_values
 from executor_image.runner import workspace
 from executor_image.supervisor import container as supervisor_container
@@ -20,15 +22,17 @@ from executor_image.supervisor import executing, outbox, server
 from executor_image.supervisor import execution as supervisor_execution
 from executor_image.supervisor import session as supervisor_session
 from executor_image.supervisor import states as supervisor_states
-from orchestrator import config, events, policy
+from orchestrator import config, events, media, policy
 from orchestrator.sandbox import (
     channel,
     execution,
     files,
+    folders,
     grants,
     invocation,
     isolation,
     lockdown,
+    portable,
     session,
     state,
     values,
@@ -62,7 +66,7 @@ def test_a_proof_is_of_its_token_its_label_and_each_nonce() -> None:
         (channel.PROTOCOL_VERSION, server.PROTOCOL_VERSION),
         (channel.MAX_MESSAGE, server.MAX_MESSAGE),
         (channel._NONCE_BYTES, server.NONCE_BYTES),
-        (channel.SOCKET_NAME, "executor.sock"),
+        (folders.SOCKET_NAME, "executor.sock"),
         (lockdown.SOCKET_MOUNT, str(server.SOCKET_DIR)),
         (execution.MAX_CODE, frames.MAX_CODE),
         (session.MAX_TOOL_NAME, frames.MAX_NAME),
@@ -76,9 +80,11 @@ def test_a_proof_is_of_its_token_its_label_and_each_nonce() -> None:
         (values.MAX_BYTES, frames.MAX_VALUE),
         (values.MAX_DEPTH, runner_values.MAX_DEPTH),
         (values.MAX_NODES, runner_values.MAX_NODES),
-        (values.MAX_INT_BYTES, runner_values.MAX_INT_BYTES),
-        (values.MAX_DECIMAL_CHARS, runner_values.MAX_DECIMAL_CHARS),
-        (set(values._ITEM_SIZES), set(runner_values.DTYPES)),
+        (portable.MAX_INT_BYTES, runner_values.MAX_INT_BYTES),
+        (portable.MAX_DECIMAL_CHARS, runner_values.MAX_DECIMAL_CHARS),
+        (set(portable.ITEM_SIZES), set(runner_portable.DTYPES)),
+        (dict(portable.FORMATS), runner_media._FORMATS),
+        (media.MIME_TYPES, set(runner_media._FORMATS)),
         (grants.MAX_DOC, 64 << 10),
         (invocation.MAX_MESSAGE, 8 << 10),
     ],
@@ -166,8 +172,9 @@ def test_every_largest_message_of_an_executor_is_within_the_size_of_its_kind(kin
 
 
 def test_every_largest_message_of_the_host_fits_through_grpc_and_into_its_frame() -> None:
-    assert max(frames.MAX_CODE, values.MAX_BYTES, files.PIECE) + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
+    assert max(frames.MAX_CODE + values.MAX_BYTES, files.PIECE) + MESSAGE_OVERHEAD <= channel.MAX_MESSAGE
     assert frames.TO_RUNNER[frames.TOOL_RESULT][1] >= values.MAX_BYTES
+    assert frames.TO_RUNNER[frames.EXECUTE][1] >= frames.MAX_CODE + values.MAX_BYTES
     assert frames.TO_RUNNER[frames.FILE][1] >= 4096 + files.PIECE
     assert 6 * grants.MAX_SPECS <= frames.MAX_SETUP  # JSON writes one byte as six at the most
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import ProtocolViolation
 from orchestrator.sandbox import session as module
-from orchestrator.sandbox.session import LEGAL, Phase, Session
+from orchestrator.sandbox.session import LEGAL, MAX_EXECUTIONS, Phase, Session
 
 CAP = 1 << 20
 KINDS = tuple(pb.ExecutorMessage.DESCRIPTOR.oneofs_by_name["kind"].fields)
@@ -28,6 +28,9 @@ def in_phase(phase: Phase, cap: int = CAP) -> Session:
         return session
     session.receive(pb.ExecutorMessage(challenge=pb.Challenge()))
     if phase is Phase.OPENING:
+        return session
+    if phase is Phase.RESUMING:
+        session.resume()
         return session
     session.receive(pb.ExecutorMessage(ready=pb.Ready()))
     if phase is Phase.EXECUTING:
@@ -69,6 +72,7 @@ MESSAGES = {
     "file_reply": pb.ExecutorMessage(file_reply=pb.FileReply()),
     "state_reply": state_reply(),
     "attached": pb.ExecutorMessage(attached=pb.Attached()),
+    "resumed": pb.ExecutorMessage(resumed=pb.Resumed()),
     "nothing": pb.ExecutorMessage(),
 }
 
@@ -95,6 +99,7 @@ def test_this_is_the_whole_table() -> None:
         (Phase.FILES, "file_reply"): Phase.IDLE,
         (Phase.STATES, "state_reply"): Phase.IDLE,
         (Phase.ATTACHING, "attached"): Phase.IDLE,
+        (Phase.RESUMING, "resumed"): Phase.IDLE,
     }
 
 
@@ -117,6 +122,26 @@ def test_the_host_itself_begins_only_when_idle(phase: Phase) -> None:
         with pytest.raises(RuntimeError, match="may not begin"):
             begin()
     assert session.phase is phase
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.OPENING])
+def test_a_session_is_resumed_only_after_the_executor_has_proven_itself(phase: Phase) -> None:
+    session = in_phase(phase)
+    with pytest.raises(RuntimeError, match="may not resume"):
+        session.resume()
+    assert session.phase is phase
+
+
+@pytest.mark.parametrize("last", [0, 1, MAX_EXECUTIONS])
+def test_a_resumed_session_counts_on(last: int) -> None:
+    session = in_phase(Phase.RESUMING)
+    session.receive(pb.ExecutorMessage(resumed=pb.Resumed(last_execution=last)))
+    assert session.begin_execution() == last + 1
+
+
+@pytest.mark.parametrize("last", [MAX_EXECUTIONS + 1, (1 << 64) - 1])
+def test_nothing_counts_on_from_where_no_session_can_have_been(last: int) -> None:
+    refused(in_phase(Phase.RESUMING), pb.ExecutorMessage(resumed=pb.Resumed(last_execution=last)), "more executions")
 
 
 def test_executions_count_up_from_one_and_other_requests_do_not_count() -> None:

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from orchestrator.errors import CheckpointError, ProtocolViolation, SandboxDied
 from orchestrator.events import Files
 from orchestrator.sandbox import state
-from orchestrator.sandbox.channel import SOCKET_NAME, Channel
+from orchestrator.sandbox.channel import Channel
 from orchestrator.sandbox.execution import MAX_REASON_SHOWN
+from orchestrator.sandbox.folders import SOCKET_NAME
 from orchestrator.sandbox.link import Link
 from orchestrator.sandbox.session import Phase, Session
 from orchestrator.sandbox.state import Checkpoint, Rollback, checkpoint_of, name_bytes, only, rollback_of, target
-from tests.unit.apart import apart, ordinary_folder
-from tests.unit.peers import in_loop
+from tests.unit.apart import ordinary_folder
+from tests.unit.loops import in_loop
 
 HERE = "container of these"
 
@@ -226,11 +227,10 @@ def linked(
             await server.stop(None)
             os.close(directory)
 
-    in_loop(main)
+    in_loop(main())
     return executor.asked
 
 
-@apart
 def test_a_request_is_asked_and_its_answer_given(folder: Path) -> None:
     answers = [reply(checkpoints=[pb.CheckpointInfo(number=4)]), reply()]
 
@@ -259,7 +259,6 @@ def test_a_request_is_asked_and_its_answer_given(folder: Path) -> None:
     ],
     ids=["error", "hostile", "long", "missing", "missing, with a list"],
 )
-@apart
 def test_what_was_not_done_is_an_error_that_says_what_and_why(
     folder: Path, answer: pb.ExecutorMessage, says: str
 ) -> None:
@@ -283,7 +282,6 @@ def test_what_was_not_done_is_an_error_that_says_what_and_why(
     ],
     ids=["another answer", "nothing", "too many", "too large", "the end"],
 )
-@apart
 def test_an_executor_that_fails_is_no_checkpoint_error(
     folder: Path, answers: list[pb.ExecutorMessage], error: type[Exception]
 ) -> None:
@@ -294,7 +292,6 @@ def test_an_executor_that_fails_is_no_checkpoint_error(
     linked(folder, answers, use)
 
 
-@apart
 def test_one_that_does_not_answer_is_a_timeout(folder: Path) -> None:
     async def use(link: Link) -> None:
         with pytest.raises(TimeoutError):
@@ -304,7 +301,6 @@ def test_one_that_does_not_answer_is_a_timeout(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 41])
-@apart
 def test_a_branch_is_attached_to_with_its_secret_and_counts_on(folder: Path, count: int) -> None:
     forked = pb.Forked(branch=3, secret=b"s" * 32, execution=count)
 
@@ -322,7 +318,6 @@ def test_a_branch_is_attached_to_with_its_secret_and_counts_on(folder: Path, cou
 @pytest.mark.parametrize(
     ("answers", "error"), [([reply()], ProtocolViolation), ([], SandboxDied)], ids=["another answer", "the end"]
 )
-@apart
 def test_a_branch_that_cannot_be_attached_to_is_an_error(
     folder: Path, answers: list[pb.ExecutorMessage], error: type[Exception]
 ) -> None:

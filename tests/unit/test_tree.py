@@ -15,7 +15,8 @@ from executor_image.supervisor import tree as module
 from executor_image.supervisor.peer import Peer
 from executor_image.supervisor.tree import ForkTree, NoCopy, Woken, describe_exit
 from tests.unit.apart import in_own_namespace
-from tests.unit.peers import in_loop, settled, until
+from tests.unit.loops import in_loop, until
+from tests.unit.peers import settled
 from tests.unit.runners import Grove, grove, kill, state, stop, with_grove
 
 # ------------------------------------------------------------------------------------------------------ checkpoints
@@ -156,7 +157,7 @@ async def test_a_frozen_tree_does_nothing_until_it_is_needed(it: Grove) -> None:
     assert sorted(it.tree.stopped) == sorted(pids)
     await until(lambda: {state(pid) for pid in pids} == {"T"})
     it.frames.clear()
-    it.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1), b"x = 5")
+    it.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1, 0), b"x = 5")
     await settled(50)
     assert it.frames == []
     it.tree.thaw()
@@ -213,7 +214,7 @@ def test_a_branch_begins_in_the_state_it_was_made_of_and_is_on_its_own(of: str) 
             for fd in out:
                 os.close(fd)
 
-    in_loop(main)
+    in_loop(main())
 
 
 # ---------------------------------------------------------------------------------------------------- other questions

@@ -14,7 +14,8 @@ from executor_image import frames
 from executor_image.supervisor.peer import PeerGone
 from executor_image.supervisor.tree import Checkpoint
 from tests.unit.apart import in_own_namespace
-from tests.unit.peers import in_loop, settled, until
+from tests.unit.loops import in_loop, until
+from tests.unit.peers import settled
 from tests.unit.runners import Grove, grove, kill, stop, with_grove
 
 
@@ -32,7 +33,7 @@ def test_a_checkpoint_that_says_what_it_was_not_asked_is_let_go(said: str) -> No
             await it.only(*it.tree.known())
             assert it.faults == []
 
-    in_loop(main)
+    in_loop(main())
 
 
 @with_grove
@@ -112,7 +113,7 @@ def test_a_copy_that_fails_while_it_is_made_the_head_leaves_a_tree_that_can_go_o
             assert await it.value() == "3"  # the present state is the same still
             await it.only(*it.tree.known())  # nothing is left that the tree knows nothing of
 
-    in_loop(main)
+    in_loop(main())
 
 
 async def betrayed(it: Grove, betrayal: str) -> Checkpoint:
@@ -143,7 +144,7 @@ async def test_a_fork_that_cannot_be_made_is_told_and_leaves_no_checkpoint(it: G
 @with_grove
 async def test_a_fork_that_was_not_asked_for_is_a_fault(it: Grove) -> None:
     code = b"self.send(frames.FORKED, frames.FORKED_BODY.pack(99, 1, 1))"
-    it.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1), code)
+    it.tree.head.send(frames.EXECUTE, frames.EXECUTE_HEAD.pack(bytes(16), 1, 0), code)
     await until(lambda: it.faults)
     assert "not asked for" in it.faults[0]
     assert len(it.tree.checkpoints) == 1

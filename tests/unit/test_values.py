@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import datetime
+import enum
 from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -15,8 +20,8 @@ from hypothesis import strategies as st
 
 from executor_image.runner import protowire, values
 from orchestrator.errors import ValueNotPortable
-from orchestrator.sandbox.values import NDArray, Opaque, decode, decode_arguments, encode
-from tests.unit.value_samples import Point, any_text, integers, same, scalars, with_arrays
+from orchestrator.sandbox.values import NDArray, Opaque, decode, encode
+from tests.unit.value_samples import Point, any_text, decode_arguments, integers, same, scalars, with_arrays
 from tests.unit.value_samples import values as portable
 
 some = settings(deadline=None, max_examples=120)
@@ -231,3 +236,61 @@ def test_dtypes_that_are_no_plain_numbers_do_not_travel() -> None:
             encode({"k": [array]}, "value")
         with pytest.raises(values.NotPortable, match=r"argument 1\['k'\]\[0\]: a numpy array of dtype"):
             values.encode_arguments(({"k": [array]},), {})
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Text(enum.StrEnum):
+    A = "a"
+
+
+class Flag(enum.IntFlag):
+    ON = 1
+
+
+class Own(dict[str, int]):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    x: int = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "there", "here"),
+    [
+        (Point(1, 2), (1, 2), (1, 2)),
+        (collections.OrderedDict(a=1), {"a": 1}, {"a": 1}),
+        (collections.defaultdict(int, a=1), {"a": 1}, {"a": 1}),
+        (collections.Counter("a"), {"a": 1}, {"a": 1}),
+        (bytearray(b"x"), b"x", b"x"),
+        (collections.deque([1]), [1], None),
+        (range(2), (0, 1), None),
+        (Number.ONE, Opaque, 1),
+        (Text.A, Opaque, "a"),
+        (Flag.ON, Opaque, 1),
+        (Colour.RED, Opaque, None),
+        (Record(), Opaque, None),
+        (Own(a=1), Opaque, {"a": 1}),
+        *((value, Opaque, None) for value in (PurePath("x"), UUID(int=1), Fraction(1, 2), memoryview(b"x"), len)),
+        *((value, Opaque, None) for value in ((one for one in "a"), {1: 2}.keys(), ValueError("x"))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_nearly_portable_becomes_what_the_page_says(value: Any, there: Any, here: Any) -> None:
+    """docs/values.md has this as a table: out of the sandbox, into it."""
+    found = decode(values.encode_result(value))
+    assert type(found) is Opaque if there is Opaque else (found, type(found)) == (there, type(there))
+    if here is None:
+        with pytest.raises(ValueNotPortable, match="cannot enter the sandbox"):
+            encode(value, "value")
+    else:
+        arrived = values.decode(memoryview(encode(value, "value")))
+        assert (arrived, type(arrived)) == (here, type(here))

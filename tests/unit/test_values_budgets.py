@@ -15,8 +15,8 @@ from executor_image import frames
 from executor_image.runner import values
 from executor_image.runner.protowire import chunk
 from orchestrator.errors import ProtocolViolation, ValueNotPortable
-from orchestrator.sandbox.values import MAX_BYTES, MAX_DEPTH, MAX_NODES, Opaque, decode, decode_arguments, encode
-from tests.unit.value_samples import deep
+from orchestrator.sandbox.values import MAX_BYTES, MAX_DEPTH, MAX_NODES, Opaque, decode, encode
+from tests.unit.value_samples import decode_arguments, deep
 
 MANY_SMALL = ["x" * 20] * 95_000  # within the budget of bytes, until the wire's own tags are added
 DEEPEST_LEAF = datetime.timedelta(1)  # itself a message inside the value

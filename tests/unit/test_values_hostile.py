@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from executor_image.runner import values
 from executor_image.runner.protowire import chunk
 from orchestrator.errors import ProtocolViolation
-from orchestrator.sandbox.values import MAX_NODES, Opaque, decode, decode_arguments, decode_message
+from orchestrator.media import AgentAudio, AgentImage
+from orchestrator.sandbox.values import MAX_NODES, Opaque, Table, decode, decode_message
+from tests.unit.value_samples import decode_arguments
 from tests.unit.value_samples import values as portable
 
 PLAIN = (
@@ -160,8 +162,11 @@ def only_plain(value: Any) -> bool:
             return all(map(only_plain, value))
         case dict():
             return all(only_plain(k) and only_plain(v) for k, v in value.items())
+        case Table():
+            return all(map(only_plain, (*value.columns, value.index)))
         case _:
-            return type(value) in PLAIN or type(value).__name__ in ("Decimal", "NDArray", "Opaque")
+            media = isinstance(value, AgentImage | AgentAudio)
+            return media or type(value) in PLAIN or type(value).__name__ in ("Decimal", "NDArray", "Opaque")
 
 
 def decoded_or_refused(data: bytes) -> None:

@@ -305,11 +305,18 @@ def test_a_branch_that_forks_all_the_time_does_not_notice_a_sweep() -> None:
 
 @in_own_namespace
 def test_what_cannot_be_killed_is_counted_as_left() -> None:
-    warden._GONE_SECONDS = 0.05
-    with serving() as (channel, _):
+    warden._GONE_SECONDS = 1.0
+    with serving() as (channel, guard):
         pid = child()
+        before = processor_seconds(guard)
         assert sweep(channel) == (2, 1)  # this process is number 1: no signal of the namespace's ends it
         assert not runs(pid)
+        assert processor_seconds(guard) - before < 0.1, "waiting for a second is no work for a processor"
+
+
+def processor_seconds(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @in_own_namespace

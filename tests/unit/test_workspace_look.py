@@ -29,6 +29,7 @@ def root() -> Iterator[Path]:
 
 
 def workspace_at(root: Path, cap: int = CAP) -> Workspace:
+    sys.modules.pop("mmap", None)  # that a library of another test has imported: see the test of mapped files
     workspace = Workspace(cap)
     workspace.root = str(root)
     return workspace
@@ -99,7 +100,6 @@ def test_a_time_that_was_set_back_hides_no_change(root: Path) -> None:
 @in_own_namespace
 def test_what_was_written_through_a_mapping_is_noticed(root: Path) -> None:
     mount("tmpfs", str(root), "tmpfs")  # as in a container: it knows nothing of pages that were read before
-    sys.modules.pop("mmap", None)
     (root / "mapped").write_bytes(b"old" * 2000)
     age(root)
     workspace = looked_at(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -20,25 +21,15 @@ from orchestrator.sandbox.calls import ToolCalls, ToolHost
 from orchestrator.sandbox.clock import Clock
 from orchestrator.sandbox.foreign import Foreign
 from orchestrator.sandbox.grants import HostTools
+from tests.unit import loops
 
 DEADLINE = 5.0  # seconds for anything that is waited for
 EXECUTION = 3
 
 
 def in_loop(case: Coroutine[Any, Any, Any]) -> Any:
-    """Runs it in a loop of its own, within the deadline."""
-
-    async def main() -> Any:
-        async with asyncio.timeout(DEADLINE):
-            return await case
-
-    return asyncio.run(main())
-
-
-async def until(it_is_so: Callable[[], object]) -> None:
-    """Turns of the loop until it is; the deadline is that of ``in_loop``."""
-    while not it_is_so():  # noqa: ASYNC110 - what is waited for tells nobody
-        await asyncio.sleep(0)
+    """``loops.in_loop`` with the deadline of these tests."""
+    return loops.in_loop(case, DEADLINE)
 
 
 class Calls:
@@ -96,3 +87,48 @@ class Calls:
         if answer.WhichOneof("outcome") == "failure":
             return f"{answer.failure.type_name}: {answer.failure.message}"
         return decode(memoryview(answer.value))
+
+
+def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, ToolOutcome]:
+    """One call: what the code gets (a failure as ``TypeName: message``), and its line in the ledger."""
+
+    async def case() -> tuple[Any, ToolOutcome]:
+        calls = Calls([function])
+        got = await calls.call(getattr(function, "name", None) or function.__name__, *args, **kwargs)
+        (outcome,) = calls.calls.ledger.ended
+        return got, outcome
+
+    return in_loop(case())  # type: ignore[no-any-return]
+
+
+def add(a: int, b: int = 2) -> int:
+    """Adds."""
+    return a + b
+
+
+async def later(a: int) -> int:
+    """Adds one, later."""
+    await asyncio.sleep(0)
+    return a + 1
+
+
+def hanging(release: threading.Event, is_async: bool, ended: threading.Event | None = None) -> Callable[..., Any]:
+    """Hangs until it is released; the async one does not hear that it is cancelled."""
+
+    def hangs() -> str:
+        release.wait(DEADLINE)
+        if ended:
+            ended.set()
+        return "late"
+
+    async def hangs_deaf() -> str:
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+        if ended:
+            ended.set()
+        return "late"
+
+    return hangs_deaf if is_async else hangs

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator.sandbox.values import NDArray
+from orchestrator.sandbox.values import NDArray, decode_call
 
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -53,6 +53,11 @@ scalars = (
     | st.timedeltas()
     | st.sets(keys, max_size=4)
 )
+
+
+def decode_arguments(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a tool call."""
+    return decode_call(data)[:2]
 
 
 def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
