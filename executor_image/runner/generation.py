@@ -19,6 +19,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
@@ -40,6 +41,8 @@ _ALL_SIGNALS = frozenset(range(1, signal.NSIG)) - {32, 33}  # those two are the 
 # Between two executions these come from checkpoints that were let go, and from timers that have been stopped.
 _STALE = frozenset({signal.SIGCHLD, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF})
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_APART_DEADLINE = 0.1  # seconds; a copy that has been stopped by then may be lost to a kill(0, ...), which is told
+_TURN = 50e-6  # seconds
 _FULL_COLLECTION_EVERY = 64  # copies; between them what was alive at an earlier one is not looked at
 
 
@@ -57,6 +60,7 @@ class Generation:
         self._armed_now = False  # what holds during an execution has not been put back yet
         self._mask: set[int] = set()  # signals that user code has blocked
         self._copies = 0
+        self._copy = 0  # pid of the last one, until it is known to be apart
         self._copying = False  # a fork of ours is under way, not one of user code
         self._prepare_namespace(setup)
 
@@ -161,6 +165,7 @@ class Generation:
                 os._exit(0)
             self._take_over(theirs, fds[1:])
             return
+        self._copy = max(pid, 0)
         theirs.close()
         for fd in fds[1:]:
             os.close(fd)
@@ -168,6 +173,14 @@ class Generation:
         self._channel.send(frames.FORKED, frames.FORKED_BODY.pack(number, pid, covered))
         if not self._channel.readable():  # else somebody waits already
             self._interpreter.rehearse()
+
+    def _await_copy(self) -> None:
+        """Before code runs its copy is in a session of its own, though it may have had no turn on a processor yet."""
+        deadline = time.monotonic() + _APART_DEADLINE
+        with suppress(OSError):  # it has ended, and has been waited for
+            while self._copy and os.getsid(self._copy) != self._copy and time.monotonic() < deadline:
+                time.sleep(_TURN)
+        self._copy = 0
 
     def _take_over(self, sock: socket.socket, pipes: list[int]) -> None:
         """This copy is needed: it gets commands of its own from now on."""
@@ -191,6 +204,7 @@ class Generation:
     # --------------------------------------------------------------------------------------------------- executing
 
     def _execute(self, body: bytes) -> None:
+        self._await_copy()
         _reap()  # checkpoints that were let go: their numbers count as processes until then
         while signal.sigtimedwait(_STALE, 0):
             pass

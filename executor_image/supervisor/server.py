@@ -37,6 +37,7 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE = 4 << 20
 READY_DEADLINE = 20.0  # seconds for a runner to start
 NONCE_BYTES = 32
+PARTING = 1.0  # seconds from a refusal to the container's end: why it was refused is to reach the host before
 _Session = Session  # the class below has a method of that name
 
 
@@ -87,7 +88,7 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
             if self._container is None:
-                end()
+                asyncio.get_running_loop().call_later(PARTING, end)
         await self._serve_first(session, context, pb.ExecutorMessage(ready=ready))
 
     async def _serve_first(self, session: _Session, context: Any, first: pb.ExecutorMessage) -> None:
@@ -142,7 +143,7 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
         if hello.protocol_version != PROTOCOL_VERSION:
             await context.write(pb.ExecutorMessage(challenge=pb.Challenge(protocol_version=PROTOCOL_VERSION)))
             why = f"this executor speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol_version}"
-            await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, why)
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, why)
         nonce = secrets.token_bytes(NONCE_BYTES)
         bound = (hello.session_id, hello.host_nonce, nonce)
         mine = proof(self._token, b"executor", *bound)
@@ -150,19 +151,14 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
         await context.write(pb.ExecutorMessage(challenge=challenge))
         message = await self._expect(context, kind)
         if not hmac.compare_digest(getattr(message, kind).proof, proof(self._token, label, *bound)):
-            await self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, "the host does not know the token")
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the host does not know the token")
         return message
 
     async def _expect(self, context: Any, kind: str) -> pb.HostMessage:
         message = await context.read()
         if message is grpc.aio.EOF or message.WhichOneof("kind") != kind:
-            await self._refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"{kind} was expected")
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{kind} was expected")
         return message  # type: ignore[no-any-return]
-
-    async def _refuse(self, context: Any, code: grpc.StatusCode, why: str) -> None:
-        if self._container is None:
-            asyncio.get_running_loop().call_later(1.0, end)  # time for the status to reach the host
-        await context.abort(code, why)
 
 
 async def _converse(session: Session, context: Any) -> None:

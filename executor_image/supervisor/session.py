@@ -374,8 +374,7 @@ class Session:
             async with asyncio.timeout(KILL_DEADLINE):
                 if not await self._container.clean(self):
                     return
-                newest = self.tree.current is not None
-                woken = await self._go_back()
+                woken, newest = await self._go_back()
         except (TimeoutError, PeerGone):
             self.give_up()
             return
@@ -388,10 +387,12 @@ class Session:
             self._execution.lost_to = woken
         self._idle()
 
-    async def _go_back(self) -> Woken:
+    async def _go_back(self) -> tuple[Woken, bool]:
+        """What is the present state now, and whether it is the one that the head had begun with."""
+        present = self.tree.current  # its process may have died with the head, and nobody has heard of it yet
         while checkpoint := self.tree.nearest():
             try:
-                return await self.tree.promote(checkpoint)
+                return await self.tree.promote(checkpoint), checkpoint is present
             except PeerGone:
                 if checkpoint in self.tree.checkpoints:
                     self.tree.drop(checkpoint)

@@ -114,9 +114,8 @@ PROCESS = [
     ends("quit", "quit()", ERROR, error="NameError"),  # it is of the site module, which is for interactive use
     ends("kill-parent", "import os; os.kill(os.getppid(), 9)", ERROR, error="PermissionError"),
     ends("kill-first", "import os; os.kill(1, 9)", ERROR, error="PermissionError"),
-    # Whether the copy that could be gone back to is in the same group is the backend's own affair.
-    ends("kill-group", "import os; os.kill(0, 9)", DIED, DIED_LOST),
-    ends("killpg", "import os; os.killpg(os.getpgrp(), 9)", DIED, DIED_LOST),
+    ends("kill-group", "import os; os.kill(0, 9)", DIED),
+    ends("killpg", "import os; os.killpg(os.getpgrp(), 9)", DIED),
     ends("kill-all-and-exit", "import os; os.kill(-1, 9); os._exit(3)", DIED_LOST),
     hangs("kill-all-and-hang", "import os; os.kill(-1, 9)\nwhile True: pass", HEARD, TIMEOUT_LOST, DIED_LOST),
     ends("stop-all", "import os, signal; os.kill(-1, signal.SIGSTOP)", OK, spoils=True),

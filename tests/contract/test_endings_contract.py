@@ -72,7 +72,8 @@ def no_harm_to_other_tests(sandbox: Sandbox) -> Iterator[None]:
 
 def run(sandbox: Sandbox, case: Case) -> Execution:
     """Runs the case and checks what it is said to have ended as, against itself and against the variables."""
-    sandbox.run_code("basket, ages = [1, 2], {'a': 1}")
+    begun = sandbox.run_code("basket, ages = [1, 2], {'a': 1}")
+    assert (begun.status, begun.state) == OK, begun.error
     execution = sandbox.run_code(WORK + case.code, timeout=case.timeout)
     assert (execution.status, execution.state) in case.endings, execution.error
     name = execution.error.name if execution.error else ""

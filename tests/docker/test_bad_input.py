@@ -22,6 +22,7 @@ def channel():
         except OSError: pass
 """
 DEADLINE = 30.0  # seconds
+TURNS = 30
 LOOKS = 5  # at the processes, after each execution
 CHECKPOINT = """
 import os
@@ -245,6 +246,28 @@ def test_without_the_newest_checkpoint_an_older_state_follows_and_is_said_to(con
         assert execution.error is not None
         assert "execution 1" in execution.error.value
         assert one.run_code("x").value == 1
+
+
+def test_who_kills_itself_and_the_newest_checkpoint_is_told_the_truth_whoever_is_heard_of_first() -> None:
+    """Both deaths are on their way to the supervisor at once."""
+    with Sandbox(authorized_imports=["os"]) as one:
+        for turn in range(TURNS):
+            assert one.run_code(f"x = {turn}").status is Status.OK
+            assert one.run_code("x = -1").status is Status.OK
+            execution = one.run_code(f"{CHECKPOINT}newest = checkpoint()\nos.kill(newest, 9)\nos.kill(os.getpid(), 9)")
+            assert (execution.status, execution.state) == (Status.DIED, State.LOST)
+            assert one.run_code("x").value == turn
+
+
+def test_a_group_that_kills_itself_at_once_leaves_its_checkpoint() -> None:
+    """Which was made just before, and may have had no turn on a processor yet."""
+    with Sandbox(authorized_imports=["os"]) as one:
+        one.run_code("import os")
+        for turn in range(10 * TURNS):
+            assert one.run_code(f"x = {turn}").status is Status.OK
+            execution = one.run_code("x = -1\nos.kill(0, 9)")
+            assert (execution.status, execution.state) == (Status.DIED, State.RESTORED)
+            assert one.run_code("x").value == turn
 
 
 def test_code_that_kills_all_it_can_reach_loses_its_own_states(config: Config) -> None:

@@ -241,7 +241,7 @@ def test_a_link_logs_in_and_leaves_no_code_behind(page: ConsolePage) -> None:
     assert "login" not in page.driver.current_url
     page.until("#list ~ #side-more", "No runs yet")
     page.shot("empty")
-    page.until("#logout").click()
+    page.click("#logout")
     page.until("#login input")
     page.shot("login")
     page.driver.refresh()
@@ -249,7 +249,7 @@ def test_a_link_logs_in_and_leaves_no_code_behind(page: ConsolePage) -> None:
 
 
 def test_a_wrong_token_is_told(page: ConsolePage) -> None:
-    page.until("#logout").click()
+    page.click("#logout")
     page.until("#login input").send_keys("cbk_wrong", Keys.ENTER)
     page.until(".toast", "no valid token")
 
@@ -393,7 +393,7 @@ def test_what_cannot_be_seen_whole_cannot_be_approved(page: ConsolePage) -> None
     page.watch("long", "Run a lot.")
     assert "x = 1" not in page.until(".question", "cannot be shown whole").text
     assert [button.text for button in page.all(".question button")] == ["Refuse"]
-    page.until(".question button", "Refuse").click()
+    page.click(".question button", "Refuse")
     page.until(".question .decided", "Refused by local")
 
 
@@ -450,18 +450,18 @@ def test_a_sandbox_runs_code_and_goes_back_and_branches(page: ConsolePage) -> No
 def test_a_sandbox_of_a_run_is_looked_at_and_taken_back_and_its_agent_is_told(page: ConsolePage) -> None:
     run = page.watch("waiting", "Wait.")
     page.until(".question")
-    page.until(".page a", "its sandbox").click()
+    page.click(".page a", "its sandbox")
     page.until(".sandbox p.note", "An agent works here")
     page.until(".page .badge", "idle")
     page.until(".tree li", "execution 1")
     assert (page.all("#prompt"), page.all(".page .actions button")[0].text) == ([], "Interrupt")
-    page.until(".aside button", "What holds it").click()
+    page.click(".aside button", "What holds it")
     page.until(".layers", "no network")
     page.shot("sandbox of a run")
-    page.until(".tree button", "Roll back").click()
+    page.click(".tree button", "Roll back")
     page.until(".toast", "The state is as it was then")
-    page.until(".page a", "its run").click()
-    page.until(".question button", "Approve").click()
+    page.click(".page a", "its run")
+    page.click(".question button", "Approve")
     page.until(".card", "Somebody else has taken the Python state back.")
     page.until(".card.answer", "1")
     page.until(".page .badge", "succeeded")
@@ -471,10 +471,10 @@ def test_a_sandbox_of_a_run_is_looked_at_and_taken_back_and_its_agent_is_told(pa
 def test_a_sandbox_of_a_run_can_be_interrupted_and_says_when_it_has_ended(page: ConsolePage) -> None:
     page.watch("endless", "Wait.")
     page.until(".step.live pre.output", "on")
-    page.until(".page a", "its sandbox").click()
+    page.click(".page a", "its sandbox")
     page.until(".page .badge", "busy")
     page.until(".aside p.note", "when the execution under way has ended")
-    page.until(".page .actions button", "Interrupt").click()
+    page.click(".page .actions button", "Interrupt")
     page.until(".aside p.note", "this sandbox has been closed")  # the model has no more to say
 
 
