@@ -27,12 +27,17 @@ class Shield:
         self._late: Callable[[], None] | None = None
         self._main = threading.main_thread().ident
 
+    @property
+    def is_mine(self) -> bool:
+        """This is the main thread."""
+        return threading.get_ident() == self._main
+
     def __enter__(self) -> None:
-        if threading.get_ident() == self._main:
+        if self.is_mine:
             self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        if threading.get_ident() == self._main:
+        if self.is_mine:
             self._depth -= 1
             if self._late and not self._depth:
                 act, self._late = self._late, None
@@ -54,11 +59,15 @@ class Channel:
     """Sends and receives frames. An interrupt may arrive at any moment and never tears a frame.
 
     Any thread may wait: the main thread for commands, others for results of their tool calls. One of them at a time
-    reads the socket, for all; so a lone call, the usual case, costs no thread switch. Waiting for data happens in
-    ``poll``, where KeyboardInterrupt may be raised; reading and sending are shielded from it.
+    reads the socket, for all; so a lone call, the usual case, costs no thread switch.
+
+    All of it is shielded from the interrupt's signal, waiting too: the interrupt's frame, which comes before it, wakes
+    whoever reads, who wakes the others, and the main thread calls ``heed`` where everything is in order. What a signal
+    handler of the code's raises may come out anywhere; who was reading then takes over from itself.
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.heed: Callable[[], None] = lambda: None  # acts on an interrupt that has arrived
         self._sock = sock
         self._reader = FrameReader(TO_RUNNER)
         self._commands: deque[tuple[int, bytes]] = deque()
@@ -66,11 +75,12 @@ class Channel:
         self._fds: deque[int] = deque()
         self._send_lock = threading.Lock()
         self._changed = threading.Condition()
-        self._being_read = False
+        self._who_reads: int | None = None  # a thread
         self._read_lock = threading.Lock()
         self.shield = Shield()
         self.orphaned = False  # this process is a copy that user code has made: the channel is its original's
         self.interrupted = 0  # id of the execution that was to be interrupted last
+        self._is_unheeded = False  # that has arrived, and the main thread has not looked
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -133,21 +143,35 @@ class Channel:
 
     def _wait_until(self, true: Callable[[], bool]) -> None:
         while True:
-            with self._changed:
-                while self._being_read and not true():
-                    self._changed.wait()
-                if true():
+            with self.shield:
+                if self._is_so(true):
                     return
-                self._being_read = True
-            try:
-                poll = select.poll()
-                poll.register(self._sock, select.POLLIN)
-                poll.poll()
-                self.look()
-            finally:
-                with self._changed:
-                    self._being_read = False
-                    self._changed.notify_all()
+            if self._is_unheeded and self.shield.is_mine:
+                self._is_unheeded = False
+                self.heed()
+
+    def _is_so(self, true: Callable[[], bool]) -> bool:
+        """At once, or after something has changed, which may be another thing."""
+        me = threading.get_ident()
+        with self._changed:
+            if true():
+                return True
+            if self._is_unheeded and self.shield.is_mine:  # another thread has read it
+                return False
+            if self._who_reads not in (None, me):
+                self._changed.wait()
+                return False
+            self._who_reads = me
+        try:
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            poll.poll()
+            self.look()
+        finally:
+            with self._changed:
+                self._who_reads = None
+                self._changed.notify_all()
+        return False
 
     def look(self) -> None:
         """Takes in what has arrived, without waiting.
@@ -173,5 +197,6 @@ class Channel:
                     self._results[U32.unpack_from(body)[0]] = body
                 elif kind == INTERRUPT:
                     (self.interrupted,) = U64.unpack(body)
+                    self._is_unheeded = True
                 else:
                     self._commands.append((kind, body))

@@ -41,7 +41,8 @@ _ALL_SIGNALS = frozenset(range(1, signal.NSIG)) - {32, 33}  # those two are the 
 # Between two executions these come from checkpoints that were let go, and from timers that have been stopped.
 _STALE = frozenset({signal.SIGCHLD, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF})
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-_APART_DEADLINE = 0.1  # seconds; a copy that has been stopped by then may be lost to a kill(0, ...), which is told
+# A copy that is stopped may then be lost to a kill(0, ...), which is told. Not a time: a machine that pauses has none.
+_TURNS = 2000
 _TURN = 50e-6  # seconds
 _FULL_COLLECTION_EVERY = 64  # copies; between them what was alive at an earlier one is not looked at
 
@@ -51,6 +52,7 @@ class Generation:
 
     def __init__(self, channel: Channel, setup: dict[str, Any]) -> None:
         self._channel = channel
+        channel.heed = self._on_interrupt
         self._randomness = Randomness()
         self._interpreter = Interpreter(setup["import_rules"], self._randomness.listen)
         self._workspace = Workspace(setup["checkpoint_files"])
@@ -176,16 +178,18 @@ class Generation:
 
     def _await_copy(self) -> None:
         """Before code runs its copy is in a session of its own, though it may have had no turn on a processor yet."""
-        deadline = time.monotonic() + _APART_DEADLINE
+        copy, self._copy = self._copy, 0
         with suppress(OSError):  # it has ended, and has been waited for
-            while self._copy and os.getsid(self._copy) != self._copy and time.monotonic() < deadline:
+            for _ in range(_TURNS if copy else 0):
+                if os.getsid(copy) == copy:
+                    return
                 time.sleep(_TURN)
-        self._copy = 0
 
     def _take_over(self, sock: socket.socket, pipes: list[int]) -> None:
         """This copy is needed: it gets commands of its own from now on."""
         self._channel.forget()
         self._channel = Channel(sock)
+        self._channel.heed = self._on_interrupt
         self._calls = Calls(self._channel)
         for target, pipe in enumerate(pipes, start=1):
             os.dup2(pipe, target)

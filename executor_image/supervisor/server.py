@@ -37,7 +37,7 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE = 4 << 20
 READY_DEADLINE = 20.0  # seconds for a runner to start
 NONCE_BYTES = 32
-PARTING = 1.0  # seconds from a refusal to the container's end: why it was refused is to reach the host before
+PARTING = 10.0  # seconds from a refusal to the container's end: why it was refused is to reach the host before
 _Session = Session  # the class below has a method of that name
 
 
@@ -86,6 +86,8 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
             self._container = container
         except HostViolation as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except asyncio.CancelledError:  # the host has gone
+            end()
         finally:
             if self._container is None:
                 asyncio.get_running_loop().call_later(PARTING, end)
@@ -97,16 +99,18 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
         ``first`` is said at the beginning; the host may have heard it and be lost before that is known here.
         """
         outlives = self._container is not None and self._container.opened.outlives_host
+        parting = 0.0
         try:
             await context.write(first)
             await _converse(session, context)
         except HostViolation as error:
-            outlives = False
+            outlives, parting = False, PARTING
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
-            if not outlives or session.spent:
-                end()
-            self._orphan = Orphan(session, self._lease, end)
+            if outlives and not session.spent:
+                self._orphan = Orphan(session, self._lease, end)
+            else:
+                asyncio.get_running_loop().call_later(parting, end)
 
     async def _serve_resumed(self, hello: pb.Hello, context: Any) -> None:
         """The stream of a host that comes after another one. Until it has proven the token, nothing changes."""

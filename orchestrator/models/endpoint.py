@@ -71,8 +71,10 @@ class ChatEndpoint:
             ParameterRefused: of those in ``removable``.
         """
         # The client's timeout is one of silence: a reply that drips byte by byte would pass it.
-        async with self._translated(removable), asyncio.timeout(self._timeout), self._sent(request) as response:
-            return await self._whole(response)
+        async with self._translated(removable):
+            sent = self._sent(request)  # which may make the client: that is not the server's time
+            async with asyncio.timeout(self._timeout), sent as response:
+                return await self._whole(response)
 
     async def events(self, request: Mapping[str, Any], removable: Collection[str] = ()) -> AsyncGenerator[str, None]:
         """The data of each event of the reply to ``request``, up to ``[DONE]``. Closing it closes the connection.
@@ -84,8 +86,9 @@ class ChatEndpoint:
             ModelUnavailable, ModelReplyInvalid, ParameterRefused: as ``body``.
         """
         async with self._translated(removable), AsyncExitStack() as open_until_closed:
+            sent = self._sent(request)
             async with asyncio.timeout(self._timeout):
-                response = await open_until_closed.enter_async_context(self._sent(request))
+                response = await open_until_closed.enter_async_context(sent)
                 if "json" in response.headers.get("content-type", ""):
                     whole: str | None = await self._whole(response)
                 else:

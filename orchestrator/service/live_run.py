@@ -39,7 +39,7 @@ from orchestrator.store import Store, StoredEvent, StoredRun
 _log = logging.getLogger(__name__)
 MAX_ERROR = 2000  # characters of what ended a run
 
-Work = Callable[[MultiStepAgent], AsyncGenerator[AgentEvent, None]]
+Work = Callable[[MultiStepAgent, Callable[[], None]], AsyncGenerator[AgentEvent, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +194,7 @@ class LiveRun:
             await self._store.change_run(self.id, state=RunState.RUNNING, started=time.time())
             async with self._make(self.ask, self._sandboxes.watcher) as agent:
                 self._agent = agent
-                self._check()
-                async with aclosing(self._work(agent)) as events:
+                async with aclosing(self._work(agent, self._check)) as events:
                     async for event in events:
                         written = await self._append(event)
                         if isinstance(event, FinalAnswerStep):

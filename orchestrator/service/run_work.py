@@ -1,9 +1,12 @@
-"""The work of a run: what its agent does, as a stream of events."""
+"""The work of a run: what its agent does, as a stream of events.
+
+Right before the agent begins, ``check`` raises if somebody has interrupted the run: until then the agent hears nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -38,10 +41,12 @@ class Started:
         self._record = record
         self._continued = continued
 
-    async def __call__(self, agent: MultiStepAgent) -> AsyncGenerator[AgentEvent, None]:
+    async def __call__(self, agent: MultiStepAgent, check: Callable[[], None]) -> AsyncGenerator[AgentEvent, None]:
         request = self._request
         if self._continued:
-            await self._take_over(agent, self._continued)
+            await self._take_over(agent, self._continued, check)
+        else:
+            check()
         events = agent.astream(
             request.task,
             reset=self._continued is None,
@@ -53,11 +58,12 @@ class Started:
             async for event in events:
                 yield event
 
-    async def _take_over(self, agent: MultiStepAgent, continued: Path) -> None:
+    async def _take_over(self, agent: MultiStepAgent, continued: Path, check: Callable[[], None]) -> None:
         """What the earlier run had. If that fails there is no record: this run has not begun, and is not resumed."""
         try:
             await asyncio.to_thread(copy_to_continue, continued, self._record)
             await agent.atake_over()
+            check()
         except BaseException:
             for left in (self._record, part_of(self._record)):
                 left.unlink(missing_ok=True)
@@ -70,8 +76,9 @@ class Resumed:
     def __init__(self, stored: StoredRun) -> None:
         self._stored = stored
 
-    async def __call__(self, agent: MultiStepAgent) -> AsyncGenerator[AgentEvent, None]:
+    async def __call__(self, agent: MultiStepAgent, check: Callable[[], None]) -> AsyncGenerator[AgentEvent, None]:
         await asyncio.to_thread(_require_begun, Path(self._stored.record))
+        check()
         async with aclosing(agent.astream_resume()) as events:
             async for event in events:
                 yield event

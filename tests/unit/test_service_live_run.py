@@ -19,11 +19,12 @@ from orchestrator.agents.steps import FinalAnswerStep
 from orchestrator.errors import AgentError, EngineError
 from orchestrator.events import RunState
 from orchestrator.models import ScriptedModel
+from orchestrator.service import run_work
 from orchestrator.service import runs as module
 from orchestrator.service.access import LOCAL, Caller
 from orchestrator.service.admission import Admission
 from orchestrator.service.app_tools import Hosts
-from orchestrator.service.live_run import LiveRun, Means
+from orchestrator.service.live_run import LiveRun, Means, Work
 from orchestrator.service.metrics import Metrics
 from orchestrator.service.quotas import Accounts, Usages
 from orchestrator.service.registry import Held
@@ -50,7 +51,7 @@ def test_an_interruption_is_felt_also_while_the_agent_is_not_at_work_yet(tmp_pat
         model = ScriptedModel([step("1"), step("final_answer(1)")])
         yield CodeAgent([], model, sandbox=FakeSandbox(script), verbosity_level=LogLevel.OFF)
 
-    async def work(agent: MultiStepAgent) -> AsyncGenerator[AgentEvent, None]:
+    async def work(agent: MultiStepAgent, check: Callable[[], None]) -> AsyncGenerator[AgentEvent, None]:
         if moment == "made":  # nothing of the agent's is under way that could hear it
             live.interrupt("the test")
         async with aclosing(agent.astream("task")) as events:
@@ -64,6 +65,27 @@ def test_an_interruption_is_felt_also_while_the_agent_is_not_at_work_yet(tmp_pat
     assert (run.state, run.error) == expected
 
 
+def test_a_run_that_is_interrupted_while_its_record_is_read_rebuilds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may take long, and the agent would hear of no interruption from before."""
+    live: LiveRun
+    model = ScriptedModel([step("final_answer(1)")])
+
+    def use(new: LiveRun) -> None:
+        nonlocal live
+        live = new
+
+    @asynccontextmanager
+    async def made(ask: Any, watch: Any) -> AsyncIterator[MultiStepAgent]:
+        yield CodeAgent([], model, sandbox=FakeSandbox([answered(1)]), verbosity_level=LogLevel.OFF)
+
+    monkeypatch.setattr(run_work, "_require_begun", lambda record: live.interrupt("the test"))
+    run = lived(tmp_path, made, run_work.Resumed(StoredRun("r", "default", "task", "local")), use)
+    assert (run.state, run.error) == (RunState.INTERRUPTED, "interrupted by the test")
+    assert not model.requests
+
+
 @pytest.mark.parametrize("failing", ["usage", "closing"])
 def test_what_fails_after_the_answer_takes_nothing_from_it(tmp_path: Path, failing: str) -> None:
     usages = MemoryUsages([0.0], is_broken=failing == "usage")
@@ -74,7 +96,7 @@ def test_what_fails_after_the_answer_takes_nothing_from_it(tmp_path: Path, faili
         if failing == "closing":
             raise EngineError("the container cannot be removed")
 
-    run = lived(tmp_path, made, lambda agent: agent.astream("task"), usages=usages)
+    run = lived(tmp_path, made, lambda agent, check: agent.astream("task"), usages=usages)
     assert (run.state, run.error) == (RunState.SUCCEEDED, "")
     assert event_from_json(run.answer) == FinalAnswerStep(1)
 
@@ -102,7 +124,7 @@ def test_a_run_that_is_cut_off_while_what_it_has_left_is_closed_has_its_answer(t
         working.cancel()
 
     tasks: list[asyncio.Task[None]] = []
-    run = lived(tmp_path, made, lambda agent: agent.astream("task"), use)
+    run = lived(tmp_path, made, lambda agent, check: agent.astream("task"), use)
     assert (run.state, event_from_json(run.answer)) == (RunState.SUCCEEDED, FinalAnswerStep(1))
 
 
@@ -175,7 +197,7 @@ def test_a_run_that_does_not_end_is_not_waited_for_for_ever_to_be_resumed(
 def lived(
     folder: Path,
     made: Callable[[Any, Any], AbstractAsyncContextManager[MultiStepAgent]],
-    work: Callable[[MultiStepAgent], AsyncGenerator[AgentEvent, None]],
+    work: Work,
     look: Callable[[LiveRun], object] = lambda new: None,
     usages: Usages | None = None,
 ) -> StoredRun:

@@ -444,7 +444,7 @@ EVENTS = st.recursive(
 ).filter(lambda event: not (isinstance(event, Overheard) and "Approval" in repr(event)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=40))
 def test_every_span_that_begins_ends_whatever_the_order_of_events(events: list[RunEvent]) -> None:
     seen = Seen()
@@ -502,7 +502,7 @@ async def worked(folder: Path, spans: Spans, agent: MultiStepAgent) -> StoredRun
 
     async with means(folder, spans) as given:
         stored = await given.store.add_run(StoredRun("r1", "default", CANARY, "local", created=1.0), "run:k")
-        await LiveRun(stored, LOCAL, given, making, lambda agent: agent.astream(CANARY)).work()
+        await LiveRun(stored, LOCAL, given, making, lambda agent, check: agent.astream(CANARY)).work()
         ended = await given.store.run("r1")
     assert ended
     return ended
@@ -551,7 +551,7 @@ def test_what_happens_in_a_sandbox_of_a_run_has_its_id(tmp_path: Path, is_alone:
 
         async with means(tmp_path, seen.spans) as given:
             stored = await given.store.add_run(StoredRun("r1", "default", CANARY, "local", created=1.0), "run:k")
-            await LiveRun(stored, LOCAL, given, making, lambda agent: agent.astream(CANARY)).work()
+            await LiveRun(stored, LOCAL, given, making, lambda agent, check: agent.astream(CANARY)).work()
             assert given.registry.all(LOCAL) == []
         return listed
 
@@ -591,7 +591,7 @@ def test_a_question_of_a_run_is_counted_and_a_span(tmp_path: Path) -> None:
 
         async with means(tmp_path, seen.spans) as given:
             stored = await given.store.add_run(StoredRun("r1", "default", CANARY, "local", created=1.0), "run:k")
-            live = LiveRun(stored, LOCAL, given, making, lambda agent: agent.astream(CANARY))
+            live = LiveRun(stored, LOCAL, given, making, lambda agent, check: agent.astream(CANARY))
             working = asyncio.create_task(live.work())
             async for event in live.follow(0):
                 if b'"approval_asked"' in event.json:

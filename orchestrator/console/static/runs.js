@@ -114,9 +114,10 @@ class RunPage {
   }
 
   async #renew() {
+    const before = this.run;
     try {
       const run = await get(`/api/runs/${this.id}`);
-      if (!this.signal.aborted && !ENDED.has(this.run.state)) this.setRun(run);
+      if (!this.signal.aborted && this.run === before && !ENDED.has(before.state)) this.setRun(run); // else it is older
       this.refresh();
     } catch { /* the stream says what is wrong, or opens again */ }
   }
