@@ -117,6 +117,7 @@ class Serving:
         self.run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(DEADLINE)
+        self._loop.close()
         self._folder.cleanup()
 
     async def _end(self) -> None:

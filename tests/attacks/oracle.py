@@ -20,6 +20,7 @@ from tests.attacks.field import Field
 from tests.attacks.target import KEPT, Attack, Target
 from tests.conftest import mine
 from tests.endings import DENIED, OK
+from tests.waiting import eventually
 
 NEXT = "print('next'); globals().get('kept')"
 MORE_MEMORY = 96 << 20  # bytes that the host may grow by in one case: a result of 4 MiB is held several times over
@@ -87,7 +88,7 @@ class Watch:
         nothing_secret_was_seen(attack)
         assert attack.target.listeners.reached() == [], "a listener on the host was reached"
         assert not attack.target.host_file.exists(), "a file was made on the host"
-        assert len(mine(self._config)) == 2, "containers: the neighbour's and one more"
+        eventually(lambda: len(mine(self._config)) == 2, "containers: the neighbour's and one more")
         assert self._before is not None
         assert not (grown := Held.now().has_grown_since(self._before)), grown
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ BACKENDS = ("docker", "service")  # in this process; the same over the API of a 
 # Of a test that reaches into what only a sandbox of this process has, or whose suite takes too long for twice.
 in_process = pytest.mark.parametrize("make", ["docker"], indirect=True)
 DEADLINE = 30.0  # seconds for anything that is waited for
+LONG_GRACE = 5.0  # seconds to hear an interrupt, where it has to be heard on a busy machine too
 
 
 def add(a: int, b: int = 2, *, c: int = 0) -> int:
@@ -53,16 +55,24 @@ def unportable() -> dict[str, Any]:
 
 TOOLS = [add, double, echo, fail, Secretive(), unportable]
 IMPORTS = ["asyncio", "threading", "numpy", "numpy.*", "os", "signal", "sys", "tempfile"]
-# Leaves a thread behind that counts ``n`` up a thousand times a second, while it may run.
-COUNTING_THREAD = """
+# Leaves a thread behind that ticks a thousand times a second, while it may run.
+TICKING_THREAD = """
 import threading, time
-n = 0
+ticks = []
 def work():
-    global n
     while True:
-        n += 1
+        ticks.append(time.monotonic())
         time.sleep(0.001)
 threading.Thread(target=work, daemon=True).start()
+"""
+# Lets it tick on, and gives the longest time, in seconds, that it could not, since this was last asked. A number of
+# ticks would tell less: how many there are in the time that it takes to stop a thread is up to the machine.
+LONGEST_STOP = """
+seen = len(ticks)
+while len(ticks) < seen + 50: time.sleep(0.01)
+longest = max(b - a for a, b in zip(ticks, ticks[1:]))
+del ticks[:-1]
+longest
 """
 
 
@@ -96,8 +106,10 @@ def make(request: pytest.FixtureRequest, config: Config) -> Iterator[Callable[..
 
 
 @pytest.fixture(scope="module")
-def sandbox(make: Callable[..., Sandbox]) -> Iterator[Sandbox]:
-    with make(tools=TOOLS, authorized_imports=IMPORTS, timeout=DEADLINE, env={"TZ": "Asia/Tokyo"}) as sandbox:
+def sandbox(make: Callable[..., Sandbox], config: Config) -> Iterator[Sandbox]:
+    patient = replace(config, grace=LONG_GRACE)
+    settings = {"tools": TOOLS, "authorized_imports": IMPORTS, "timeout": DEADLINE, "env": {"TZ": "Asia/Tokyo"}}
+    with make(config=patient, **settings) as sandbox:
         yield sandbox
 
 

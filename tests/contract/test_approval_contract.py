@@ -68,11 +68,11 @@ def test_the_time_for_an_answer_is_not_the_codes(make: Make) -> None:
 
     async def approve(request: Any) -> bool:
         if isinstance(request, ToolCallRequest):
-            await asyncio.sleep(1.5)  # thinking is what is tested
+            await asyncio.sleep(2.5)  # thinking is what is tested
         return True
 
     spy = Spy()
-    with make(tools=[spy], approve=approve, timeout=0.8) as one:
+    with make(tools=[spy], approve=approve, timeout=2.0) as one:
         execution = one.run_code("spy()\nspy()")
         assert (execution.status, execution.value, len(spy.calls)) == (Status.OK, 2, 2)
         assert one.run_code("spy()\nwhile True: pass").status is Status.TIMEOUT
@@ -86,7 +86,7 @@ def test_an_execution_ends_though_somebody_thinks_for_ever(make: Make, config: C
 
     spy = Spy()
     patient = replace(config, approval_timeout=1.0)
-    with make(tools=[spy], approve=approve, timeout=0.5, config=patient) as one:
+    with make(tools=[spy], approve=approve, timeout=2.0, config=patient) as one:
         execution = one.run_code("while True:\n    try: spy()\n    except PermissionError: pass")
         assert execution.status is Status.TIMEOUT
         assert {call.ending for call in execution.tool_calls} == {Ending.REFUSED}

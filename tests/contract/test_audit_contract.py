@@ -161,10 +161,12 @@ def test_states_and_branches_are_recorded(make: Make, audited: Config, path: Pat
     assert ended == [started[1].sandbox, started[0].sandbox]
 
 
-def test_a_sandbox_that_dies_is_recorded_with_what_is_not_known(make: Make, audited: Config, path: Path) -> None:
+def test_a_sandbox_that_dies_is_recorded_with_what_is_not_known(
+    make: Make, audited: Config, path: Path, release: threading.Event
+) -> None:
     def pull_the_plug() -> None:
         remove_container(audited, behind(one)._link.container.id)  # type: ignore[union-attr]
-        threading.Event().wait(2)
+        release.wait(DEADLINE)  # the end of the container is told meanwhile
 
     with make(tools=[pull_the_plug], config=audited) as one:
         with pytest.raises(OutcomeUnknown):

@@ -15,7 +15,7 @@ from orchestrator import Config, Execution, Limits, Sandbox, State, Status
 from tests.contract import endings, endings_damage
 from tests.contract.conftest import DEADLINE, IMPORTS, in_process
 from tests.contract.endings import HANG, Case
-from tests.endings import DIED_LOST, HEARD, OK, OUT_OF_MEMORY, TIMEOUT_LOST
+from tests.endings import DIED_LOST, HEARD, KILLED, OK, OK_LOST, OUT_OF_MEMORY, TIMEOUT_LOST, Ending, tried
 
 # They are about the supervisor, far below the API, and take long.
 pytestmark = [pytest.mark.docker, in_process]
@@ -70,12 +70,29 @@ def no_harm_to_other_tests(sandbox: Sandbox) -> Iterator[None]:
         raise
 
 
+def ending(execution: Execution) -> Ending:
+    return execution.status, execution.state
+
+
+def begun_and_run(sandbox: Sandbox, case: Case) -> Execution:
+    load = "import numpy\n" if "numpy" in case.code else ""  # which takes longer than some of the timeouts
+    begun = sandbox.run_code(f"{load}basket, ages = [1, 2], {{'a': 1}}")
+    assert ending(begun) == OK, begun.error
+    return sandbox.run_code(WORK + case.code, timeout=case.timeout)
+
+
+def came_too_late(sandbox: Sandbox, case: Case, execution: Execution) -> bool:
+    """Code that hangs was not reached within its time, or did not hear within the grace."""
+    ended = ending(execution)
+    if case.timeout != HANG or ended not in (HEARD, KILLED):
+        return False
+    return ended not in case.endings or (ended == HEARD and value(sandbox, "basket, ages") != AFTER)
+
+
 def run(sandbox: Sandbox, case: Case) -> Execution:
     """Runs the case and checks what it is said to have ended as, against itself and against the variables."""
-    begun = sandbox.run_code("basket, ages = [1, 2], {'a': 1}")
-    assert (begun.status, begun.state) == OK, begun.error
-    execution = sandbox.run_code(WORK + case.code, timeout=case.timeout)
-    assert (execution.status, execution.state) in case.endings, execution.error
+    execution = tried(lambda: begun_and_run(sandbox, case), lambda it: came_too_late(sandbox, case, it))
+    assert ending(execution) in case.endings, execution.error
     name = execution.error.name if execution.error else ""
     if execution.status is Status.ERROR:
         assert case.error in name  # numpy's MemoryError has a name of its own
@@ -88,6 +105,12 @@ def run(sandbox: Sandbox, case: Case) -> Execution:
         for expression, expected in case.keeps.items() if kept else ():
             assert value(sandbox, expression) == expected, expression
     return execution
+
+
+def killed(sandbox: Sandbox) -> Execution:
+    """What nothing but a kill ends, unless it was not reached within its time."""
+    code = "sum(range(10**12))"
+    return tried(lambda: sandbox.run_code(code, timeout=HANG), lambda it: ending(it) == HEARD)
 
 
 def value(sandbox: Sandbox, expression: str) -> object:
@@ -131,8 +154,7 @@ def test_threads_left_behind_go_on_until_a_kill_which_says_lost(sandbox: Sandbox
         run(sandbox, case)
         for _ in range(3):
             next_one_works(sandbox)
-        killed = sandbox.run_code("sum(range(10**12))", timeout=HANG)
-        assert (killed.status, killed.state) == TIMEOUT_LOST
+        assert ending(killed(sandbox)) == TIMEOUT_LOST
         next_one_works(sandbox)
 
 
@@ -178,7 +200,7 @@ def test_without_its_watch_a_sandbox_says_that_all_is_lost_and_begins_anew(
         assert (ended.status, ended.state) in case.endings
         if ended.state is State.KEPT:
             last = first_that_ends_badly(sandbox)
-            assert (last.status, last.state) == DIED_LOST
+            assert ending(last) in {DIED_LOST, OK_LOST}  # it, too, may end before anybody has noticed
             # A process that is killed is gone a moment later, which may fall into the midst of an execution.
             assert last.logs.stdout in ("", "begun\n")
         assert sandbox.run_code("1 + 1").value == 2
@@ -190,17 +212,20 @@ def test_its_watch_is_out_of_the_codes_reach(sandbox: Sandbox, case: Case) -> No
     with no_harm_to_other_tests(sandbox):
         ended = sandbox.run_code(case.code)
         assert (ended.status, ended.state) in case.endings
-        killed = sandbox.run_code("sum(range(10**12))", timeout=HANG)
-        assert killed.status is Status.TIMEOUT, "it was begun, and could still be stopped"
-        assert killed.state in (State.RESTORED, State.LOST)  # copies are the code's own to kill
+        stopped = killed(sandbox)
+        assert stopped.status is Status.TIMEOUT, "it was begun, and could still be stopped"
+        assert stopped.state in (State.RESTORED, State.LOST)  # copies are the code's own to kill
         next_one_works(sandbox)
 
 
 def test_an_interrupt_that_the_code_switched_off_works_in_the_next_execution(sandbox: Sandbox) -> None:
-    with no_harm_to_other_tests(sandbox):
+    def loop() -> Execution:
         sandbox.run_code("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); n = 0")
-        execution = sandbox.run_code("while True: n += 1", timeout=HANG)
-        assert (execution.status, execution.state) == HEARD
+        return sandbox.run_code("while True: n += 1", timeout=HANG)
+
+    with no_harm_to_other_tests(sandbox):
+        execution = tried(loop, lambda it: ending(it) == KILLED or value(sandbox, "n > 0") is False)
+        assert ending(execution) == HEARD
         assert value(sandbox, "n > 0") is True
 
 

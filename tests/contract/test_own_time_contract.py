@@ -6,18 +6,19 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from orchestrator import Ending, Sandbox, State, Status, Tool
-from tests.contract.conftest import DEADLINE, add, in_process
+from orchestrator import Config, Ending, Sandbox, State, Status, Tool
+from tests.contract.conftest import DEADLINE, LONG_GRACE, add, in_process
 
 pytestmark = pytest.mark.docker
 
 Make = Callable[..., Sandbox]
-TIMEOUT = 0.8  # seconds of the executions here
-LONGER = 1.5  # that a tool takes
+TIMEOUT = 2.0  # seconds of the executions here
+LONGER = 2.5  # that a tool takes
 
 
 class Member(Tool):
@@ -66,8 +67,8 @@ def test_a_tool_that_stops_the_clock_outlasts_the_executions_timeout(make: Make,
 
 
 @in_process
-def test_the_clock_goes_on_when_the_tool_has_ended(make: Make, member: Member) -> None:
-    with make(tools=[member], timeout=TIMEOUT) as one:
+def test_the_clock_goes_on_when_the_tool_has_ended(make: Make, member: Member, config: Config) -> None:
+    with make(tools=[member], timeout=TIMEOUT, config=replace(config, grace=LONG_GRACE)) as one:
         started = time.monotonic()
         execution = one.run_code(f"said = member({LONGER})\nwhile True: pass")
         assert (execution.status, execution.state) == (Status.TIMEOUT, State.KEPT)

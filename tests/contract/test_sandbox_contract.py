@@ -6,13 +6,14 @@ import decimal
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator import AsyncSandbox, Config, NDArray, Opaque, Output, Sandbox, State, Status
 from orchestrator.errors import SandboxClosed
-from tests.contract.conftest import DEADLINE, in_process
+from tests.contract.conftest import DEADLINE, LONG_GRACE, in_process
 
 pytestmark = pytest.mark.docker
 
@@ -135,13 +136,13 @@ def test_characters_cut_between_pieces_arrive_whole(sandbox: Sandbox) -> None:
 
 @in_process
 def test_long_output_keeps_head_and_tail_and_says_what_was_dropped(sandbox: Sandbox) -> None:
-    execution = sandbox.run_code("for i in range(400_000): print(i)")
+    execution = sandbox.run_code("for i in range(200_000): print(i)")
     assert execution.status is Status.OK
     assert execution.logs.stdout.startswith("0\n1\n2\n")
-    assert execution.logs.stdout.endswith("399999\n")
+    assert execution.logs.stdout.endswith("199999\n")
     assert execution.logs.dropped_bytes > 0
     assert f"[{execution.logs.dropped_bytes:,} bytes of output dropped]" in execution.logs.stdout
-    assert execution.usage.output_bytes == sum(len(f"{i}\n") for i in range(400_000))
+    assert execution.usage.output_bytes == sum(len(f"{i}\n") for i in range(200_000))
 
 
 # Failures of the code are values.
@@ -196,24 +197,24 @@ def test_a_module_that_is_not_installed_is_called_that(sandbox: Sandbox) -> None
 
 
 def test_a_python_loop_is_interrupted_and_the_state_kept(sandbox: Sandbox) -> None:
-    execution = sandbox.run_code("n = 0\nwhile True: n += 1", timeout=0.3)
+    execution = sandbox.run_code("n = 0\nwhile True: n += 1", timeout=1.0)
     assert (execution.status, execution.state) == (Status.TIMEOUT, State.KEPT)
     assert sandbox.run_code("n").value > 0
 
 
-def test_a_loop_in_c_is_killed_and_the_state_restored(sandbox: Sandbox) -> None:
-    sandbox.run_code("before = [1, 2, 3]")
-    execution = sandbox.run_code("before.append(4); print('started'); sum(range(10**12))", timeout=0.3)
+def test_a_loop_in_c_is_killed_and_the_state_restored(box: Sandbox) -> None:
+    box.run_code("before = [1, 2, 3]")
+    execution = box.run_code("before.append(4); print('started'); sum(range(10**12))", timeout=1.0)
     assert (execution.status, execution.state) == (Status.TIMEOUT, State.RESTORED)
     assert execution.logs.stdout == "started\n"
     assert execution.error is not None
     assert execution.error.name == "TimeoutError"
-    assert sandbox.run_code("before").value == [1, 2, 3]
+    assert box.run_code("before").value == [1, 2, 3]
 
 
 def test_an_interrupt_that_the_code_handles_keeps_what_it_did(sandbox: Sandbox) -> None:
     code = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    handled = True\n'done'"
-    execution = sandbox.run_code(code, timeout=0.3)
+    execution = sandbox.run_code(code, timeout=1.0)
     assert (execution.status, execution.state, execution.value) == (Status.TIMEOUT, State.KEPT, "done")
     assert sandbox.run_code("handled").value is True
 
@@ -236,7 +237,7 @@ def test_interrupt_from_another_thread(sandbox: Sandbox) -> None:
 
 def test_a_stream_that_is_left_early_stops_the_execution(config: Config) -> None:
     async def leave() -> Any:
-        async with AsyncSandbox() as one:
+        async with AsyncSandbox(config=replace(config, grace=LONG_GRACE)) as one:
             events = one.stream("kept = 1\nprint('go')\nwhile True: pass")
             async for _ in events:
                 break
@@ -248,7 +249,7 @@ def test_a_stream_that_is_left_early_stops_the_execution(config: Config) -> None
 
 def test_a_cancelled_task_stops_the_execution(config: Config) -> None:
     async def cancel() -> Any:
-        async with AsyncSandbox() as one:
+        async with AsyncSandbox(config=replace(config, grace=LONG_GRACE)) as one:
             started = asyncio.Event()
             code = "kept = 2\nprint('go')\nwhile True: pass"
             task = asyncio.create_task(one.run_code(code, on_stdout=lambda _: started.set()))

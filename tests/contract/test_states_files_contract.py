@@ -33,7 +33,7 @@ def test_files_go_back_with_the_variables(box: Sandbox) -> None:
 def test_a_kill_brings_the_files_back_too(box: Sandbox) -> None:
     box.files.write("data.csv", "1,2")
     code = f"import os\nos.remove('data.csv')\nopen('partial', 'w').write('x')\n{HANG}"
-    killed = box.run_code(code, timeout=0.3)
+    killed = box.run_code(code, timeout=1.0)
     assert (killed.state, killed.files) == (State.RESTORED, Files.RESTORED)
     assert names(box) == ["data.csv"]
     assert box.files.read("data.csv") == b"1,2"
@@ -43,7 +43,7 @@ def test_what_the_host_writes_between_two_executions_is_part_of_the_state(box: S
     box.run_code("x = 1")
     box.files.write("a", "1")
     box.files.write("b", "2")
-    assert box.run_code(f"open('a', 'w').write('damaged'); {HANG}", timeout=0.3).files is Files.RESTORED
+    assert box.run_code(f"open('a', 'w').write('damaged'); {HANG}", timeout=1.0).files is Files.RESTORED
     assert (box.files.read("a"), box.files.read("b")) == (b"1", b"2")
     box.files.write("a", "3")
     box.checkpoint("with 3")
@@ -71,7 +71,7 @@ def test_a_workspace_over_the_cap_is_kept_and_the_reason_is_told(make: Callable[
 def test_a_kill_over_the_cap_keeps_the_files_and_says_so(make: Callable[..., Sandbox]) -> None:
     with make(limits=Limits(checkpoint_files="1m")) as box:
         box.files.write("big", bytes(2 << 20))
-        killed = box.run_code(f"open('new', 'w').write('n'); {HANG}", timeout=0.3)
+        killed = box.run_code(f"open('new', 'w').write('n'); {HANG}", timeout=1.0)
         assert (killed.state, killed.files) == (State.RESTORED, Files.KEPT)
         assert "1,048,576 bytes" in killed.files_reason
         assert names(box) == ["big", "new"]

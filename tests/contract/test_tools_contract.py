@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator import AsyncSandbox, Config, Sandbox, State, Status, ToolCall, ToolOutcome
 from orchestrator.errors import SandboxFileError
-from tests.contract.conftest import DEADLINE, add
+from tests.contract.conftest import DEADLINE, LONG_GRACE, add
 
 pytestmark = pytest.mark.docker
 
@@ -104,8 +105,8 @@ def test_a_tool_that_hangs_does_not_outlast_the_deadline(config: Config) -> None
     def hang() -> None:
         release.wait(DEADLINE)
 
-    with Sandbox(tools=[hang, add]) as one:
-        execution = one.run_code("kept = 5\nhang()", timeout=0.3)
+    with Sandbox(tools=[hang, add], config=replace(config, grace=LONG_GRACE)) as one:
+        execution = one.run_code("kept = 5\nhang()", timeout=1.0)
         assert (execution.status, execution.state) == (Status.TIMEOUT, State.KEPT)
         assert one.run_code("kept, add(1)").value == (5, 3)
     release.set()

@@ -289,7 +289,7 @@ def test_ctrl_c_while_the_model_is_asked(config: Config) -> None:
 
 
 def test_ctrl_c_twice_quits_where_once_does_not_and_leaves_nothing(config: Config) -> None:
-    deaf = "print('on')\nwhile True:\n    try:\n        while True: pass\n    except BaseException: print('no')"
+    deaf = "while True:\n    try:\n        print('on')\n        while True: pass\n    except BaseException: print('no')"
     with serving(code(deaf)) as server:
         patient = {**environment(server), "CELLBLOCK_GRACE": "5"}  # seconds to press again
         with Terminal(*COMMAND, "--timeout", str(2 * SECONDS), "the task", env=patient) as terminal:

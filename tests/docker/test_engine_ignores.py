@@ -22,6 +22,7 @@ from orchestrator.sandbox import engine as seam
 from orchestrator.sandbox.engine import remove_container
 from tests.conftest import mine
 from tests.docker.between import Between, as_asked, between
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 
@@ -205,7 +206,7 @@ def test_an_engine_that_ignores_a_setting_and_says_otherwise_is_found_out_from_i
         start(through)
     assert not isinstance(caught.value, SettingIgnored)
     assert engine.saw(START)
-    assert mine(config) == []
+    wait_until_gone(config)
 
 
 # ------------------------------------------------------------------------------------------------ it does not answer
@@ -228,7 +229,7 @@ def test_what_can_be_removed_only_when_the_engine_goes_on_is_removed_then(
     engine.held = (START, REMOVE)
     with pytest.raises(SandboxStartError, match="removed in the background"):
         start(dataclasses.replace(through, start_timeout=2.0))
-    assert len(mine(config)) == 1
+    eventually(lambda: len(mine(config)) == 1, "nothing is made that could be left")
     goes_on(engine)
     wait_until_gone(config)
 

@@ -24,7 +24,7 @@ from orchestrator.errors import (
 from orchestrator.sandbox.channel import check_socket
 from orchestrator.sandbox.container import Container
 from orchestrator.sandbox.engine import engine
-from orchestrator.sandbox.folders import own_runtime_dir
+from orchestrator.sandbox.folders import own_runtime_dir, owner_of
 from orchestrator.sandbox.leftovers import collect_garbage, list_containers
 from orchestrator.stack.image import image_tag
 from tests.conftest import mine
@@ -36,16 +36,16 @@ DEADLINE = 30.0  # seconds
 ORCHESTRATOR = """
 import sys
 from orchestrator import Config, Sandbox
-sandbox = Sandbox(config=Config(lease={lease}))
+sandbox = Sandbox(config=Config(lease={lease}, runtime_dir={place!r}))
 sandbox.run_code("x = 1")
 print("up", flush=True)
 sys.stdin.read()
 """
 
 
-def orchestrator(lease: float = 60.0) -> "subprocess.Popen[bytes]":
-    """Another process with a sandbox of its own, up and waiting."""
-    command = [sys.executable, "-c", ORCHESTRATOR.format(lease=lease)]
+def orchestrator(lease: float = 60.0, place: str = "") -> "subprocess.Popen[bytes]":
+    """Another process with a sandbox of its own, up and waiting; ``place`` is its runtime folder."""
+    command = [sys.executable, "-c", ORCHESTRATOR.format(lease=lease, place=place)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
@@ -58,8 +58,8 @@ def containers_of(config: Config, pid: int) -> list[str]:
 
 def folders(config: Config, pid: int) -> list[str]:
     """Session folders that the process of that pid made."""
-    owners = own_runtime_dir(config).glob("[0-9a-f]*/owner")
-    return [path.parent.name for path in owners if path.read_text().startswith(f"{pid}:")]
+    sessions = own_runtime_dir(config).glob("[0-9a-f]*")
+    return [path.name for path in sessions if owner_of(path).startswith(f"{pid}:")]  # some go while they are looked at
 
 
 # Deaths.
@@ -104,13 +104,14 @@ def test_a_paused_container_does_not_hang_the_host(config: Config, monkeypatch: 
 # Nothing outlives its owner.
 
 
-def test_a_killed_orchestrator_leaves_nothing_running(config: Config) -> None:
-    process = orchestrator()
+def test_a_killed_orchestrator_leaves_nothing_running(config: Config, tmp_path: Path) -> None:
+    place = str(tmp_path / "run")  # where no other process collects garbage
+    process = orchestrator(place=place)
     assert len(containers_of(config, process.pid)) == 1
     process.send_signal(signal.SIGKILL)
     process.wait(DEADLINE)
     eventually(lambda: not containers_of(config, process.pid), "the container outlived its orchestrator")
-    assert any(name.startswith("folder ") for name in collect_garbage(config))
+    assert any(name.startswith("folder ") for name in collect_garbage(replace(config, runtime_dir=place)))
 
 
 def test_an_orchestrator_that_ends_without_closing_leaves_nothing(config: Config) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from orchestrator import AsyncSandbox, Config, Sandbox, State, Status
 from orchestrator.errors import SandboxClosed
 from orchestrator.policy import MAX_RUNNING
-from tests.conftest import mine
+from tests.conftest import mine, none_of_mine
 
 pytestmark = pytest.mark.docker
 
@@ -115,7 +116,7 @@ def test_close_during_the_start_leaves_no_container(config: Config, delay: float
         assert not sandbox.is_running
 
     within_deadline(case)
-    assert mine(config) == []
+    none_of_mine(config)
 
 
 def test_a_flood_of_tool_calls_costs_the_host_a_bounded_number_of_threads(config: Config) -> None:
@@ -152,7 +153,7 @@ def test_a_handler_that_raises_stops_the_execution_and_keeps_the_state(config: C
         def refuse(_: str) -> None:
             raise ValueError("the handler's own")
 
-        async with AsyncSandbox() as sandbox:
+        async with AsyncSandbox(config=replace(config, grace=5.0)) as sandbox:
             with pytest.raises(ValueError, match="the handler's own"):
                 await sandbox.run_code("x = 3\nprint('go')\nwhile True: pass", on_stdout=refuse)
             return (await sandbox.run_code("x")).value

@@ -28,11 +28,11 @@ from orchestrator.sandbox.lockdown import Owner
 from orchestrator.sandbox.session import Session
 from orchestrator.sandbox.ticket import Ticket, tickets
 from tests.conftest import mine
+from tests.docker.deaf import DEAF
 from tests.unit.loops import in_loop
 
 pytestmark = pytest.mark.docker
 SECONDS = 60.0
-DEAF = "sum(range(10**12))"  # one call that never looks at signals
 
 
 def folder_of(sandbox: AsyncSandbox) -> Path:
@@ -137,7 +137,7 @@ def test_everything_is_as_it_was_and_counts_go_on() -> None:
         ("n = 1\nprint('on')\nwhile True: pass", 1),
         ("n = 1\nwhile True: print('on' * 1000)", 1),
         ("n = 1\nwhile True: print('o', end='')", 1),
-        (f"n = 1\nprint('on')\n{DEAF}", 0),
+        (f"n = 1\n{DEAF}", 0),
         ("n = 1\nprint('on')\nimport os\nos.fork() or os.fork()\nwhile True: pass", 1),
         ("n = 1\nprint('on')\nwait_for_ever()", 1),
     ],
@@ -160,7 +160,8 @@ def test_what_ran_has_ended_before_anything_else_is_done(code: str, after: int) 
         assert execution.value == after
         await second.close()
 
-    settings: dict[str, Any] = {"tools": [wait_for_ever], "authorized_imports": ["os"]}
+    patient = replace(Config.load(), grace=5.0)  # enough for what hears the interrupt to end by itself
+    settings: dict[str, Any] = {"tools": [wait_for_ever], "authorized_imports": ["os"], "config": patient}
     with_one(test, **settings)
 
 
@@ -212,7 +213,7 @@ async def asked(ticket: Ticket, token: bytes, *, believes: bool = False) -> None
 def test_a_host_that_is_lost_while_it_comes_ends_nothing() -> None:
     async def test(sandbox: AsyncSandbox) -> None:
         await sandbox.run_code("n = 0")
-        running = await begun(sandbox, f"print('on')\n{DEAF}")
+        running = await begun(sandbox, DEAF)
         ticket = await lost(sandbox)
         with pytest.raises(SandboxDied):
             await running
@@ -220,11 +221,12 @@ def test_a_host_that_is_lost_while_it_comes_ends_nothing() -> None:
             with pytest.raises(TimeoutError):  # it is answered when that has been killed
                 async with asyncio.timeout(0.05):
                     await asked(ticket, ticket.token)
-        second = await resumed(ticket)
+        second = await resumed(ticket, config=patient)
         assert (await second.run_code("n")).value == 0
         await second.close()
 
-    with_one(test)
+    patient = replace(Config.load(), grace=10.0)  # longer than those two take
+    with_one(test, config=patient)
 
 
 def test_where_another_process_goes_on_with_it_nothing_happens_to_it() -> None:

@@ -228,6 +228,7 @@ def test_after_kill_9_a_run_goes_on_and_its_stream_loses_and_repeats_nothing(con
                 if isinstance(event, ToolCall) and again.ident is None:
                     eventually((tmp_path / "called").exists, "it is not called", SECONDS)
                     service.kill()
+                    eventually(lambda: service.pid is None, "it is not dead", SECONDS)
                     again.start()
         finally:
             if again.ident:

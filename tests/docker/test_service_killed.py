@@ -29,7 +29,8 @@ AGAIN = ((AGAIN_METADATA, "1"),)
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with service_in(tmp_path_factory.mktemp("killed")) as service:
+    patient = "grace = 10\n" + SETTINGS  # enough for what hears an interrupt to end by itself
+    with service_in(tmp_path_factory.mktemp("killed"), settings=patient) as service:
         yield service
     assert not containers(service)
 
@@ -186,6 +187,7 @@ LAST = "final_answer([chance, n, open('f').read()])"
 def killed_in_its_second_step(folder: Path, meanwhile: Callable[[ServiceProcess], object]) -> list[object]:
     """The events of a run whose second step does not end, until the service has been killed in it."""
     was_killed = threading.Event()
+    restarts: list[threading.Thread] = []
 
     def script(request: Request) -> Answer:
         done = sum(message["role"] == "assistant" for message in request.body["messages"])
@@ -199,7 +201,8 @@ def killed_in_its_second_step(folder: Path, meanwhile: Callable[[ServiceProcess]
             events.append(event)
             if isinstance(event, Output) and "under way" in event.text and not was_killed.is_set():
                 was_killed.set()
-                restarting(service, lambda: meanwhile(service))
+                restarts.append(restarting(service, lambda: meanwhile(service)))
+        restarts[0].join(SECONDS)
         assert client.runs.get(begun.id).state is RunState.SUCCEEDED
         assert list(client.runs.follow(begun.id)) == events
         assert [event.step_number for event in events if isinstance(event, ActionStep)] == [1, 2, 3]

@@ -16,7 +16,7 @@ from orchestrator.config import parse_size
 from orchestrator.configured import Settings
 from orchestrator.sandbox.engine import engine
 from orchestrator.sandbox.leftovers import list_containers
-from tests.conftest import mine
+from tests.conftest import mine, none_of_mine
 from tests.docker.service_process import service_in
 from tests.serving import Serving
 from tests.waiting import eventually
@@ -34,7 +34,7 @@ def serving_of(config: Config, file: Path, text: str) -> Iterator[Serving]:
         yield made
     finally:
         made.close()
-    assert mine(config) == []
+    none_of_mine(config)
 
 
 def write(file: Path, text: str) -> None:

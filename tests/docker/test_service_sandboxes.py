@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, aclosing, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture(scope="module")
 def serving(config: Config) -> Iterator[Serving]:
-    made = Serving(config)
+    made = Serving(replace(config, grace=10.0))  # enough for whatever hears an interrupt to end by itself
     yield made
     made.close()
 
@@ -148,20 +149,20 @@ def test_a_service_that_stays_away_is_told_after_the_clients_patience(proxy: Cut
         with pytest.raises(ServiceUnavailable, match=r"has answered for 0\.5 s"):
             one.run_code("print('go', flush=True)\nwhile True: pass", on_stdout=lambda _: proxy.refuse())
         proxy.resume()
+        client.asynchronous.connection.patience = DEADLINE
         one.close()
 
 
 def test_an_app_that_is_gone_for_good_has_its_execution_interrupted_and_its_calls_failed(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: threading.Event
+    config: Config, tmp_path: Path, release: threading.Event
 ) -> None:
-    monkeypatch.setattr(executions, "UNREAD_SECONDS", 2.0)
     called = threading.Event()
 
     def hang() -> None:
         called.set()
         release.wait(DEADLINE)
 
-    serving = Serving(config, host_seconds=0.5)
+    serving = Serving(replace(config, grace=10.0), host_seconds=0.5)
     proxy = Cutting(tmp_path / "q.sock", serving.path)
     lost, watching = Client(proxy.address, patience=0.2), Client(serving.address)
     try:

@@ -67,7 +67,7 @@ def test_what_failed_is_kept_by_default() -> None:
     ids=["error", "import", "timeout", "killed"],
 )
 def test_what_failed_is_rolled_back(code: str, status: Status) -> None:
-    settings = SandboxSettings(timeout=1.0)
+    settings = SandboxSettings(timeout=3.0)
     with agent_with([SET_UP, code, LOOK], sandbox=settings, on_error="rollback") as agent:
         assert agent.run("Break.") == [1, "one"]
     assert ended(agent, 1) == (status, State.RESTORED, Files.RESTORED)

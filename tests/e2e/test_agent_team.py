@@ -70,12 +70,12 @@ def test_code_calls_members_in_parallel_each_in_a_sandbox_of_its_own() -> None:
 
 
 def test_the_work_of_a_member_does_not_count_as_the_code_s_time() -> None:
-    cook = member("import time\ntime.sleep(1.5)\nfinal_answer('slow soup')", sandbox=SandboxSettings(timeout=20))
+    cook = member("import time\ntime.sleep(3.5)\nfinal_answer('slow soup')", sandbox=SandboxSettings(timeout=20))
     with CodeAgent(
         [],
         ScriptedModel([step("final_answer(cook(task='soup'))")]),
         managed_agents=[cook],
-        sandbox=SandboxSettings(timeout=1.0),
+        sandbox=SandboxSettings(timeout=3.0),
     ) as boss:
         assert boss.run("task") == "Here is the report of cook:\nslow soup"
 
@@ -144,7 +144,7 @@ def test_additional_args_are_variables_and_come_back_as_what_they_are() -> None:
 
 def test_variables_survive_a_killed_execution_that_they_came_with() -> None:
     replies = [step("while True: pass"), step("final_answer(x)")]
-    with CodeAgent([], ScriptedModel(replies), sandbox=SandboxSettings(timeout=0.5)) as agent:
+    with CodeAgent([], ScriptedModel(replies), sandbox=SandboxSettings(timeout=3.0)) as agent:
         assert agent.run("task", additional_args={"x": 7}) == 7
         first = agent.memory.steps[1]
         assert isinstance(first, ActionStep)

@@ -366,16 +366,18 @@ def test_other_sites_other_names_and_files_are_refused(serve: Any) -> None:
     assert page.url.startswith("http://127.0.0.1:")
     job = {"data": ["x"], "fn_index": 0, "session_hash": "s"}
     join = f"{page.url}gradio_api/queue/join"
-    assert httpx2.post(join, json=job, headers={"origin": "http://evil.example"}).status_code == 403
-    assert httpx2.post(join, json=job, headers={"sec-fetch-site": "cross-site"}).status_code == 403
-    assert httpx2.get(page.url, headers={"host": "evil.example"}).status_code == 403
-    assert httpx2.post(f"{page.url}gradio_api/upload", files={"files": ("a.txt", b"x")}).status_code == 403
-    assert httpx2.post(f"{page.url}gradio_api/call/send", json={"data": ["x"]}).status_code == 403
-    assert httpx2.get(f"{page.url}gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
-    assert httpx2.get(page.url).status_code == 200
+    with httpx2.Client(timeout=PATIENCE) as http:
+        assert http.post(join, json=job, headers={"origin": "http://evil.example"}).status_code == 403
+        assert http.post(join, json=job, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+        assert http.get(page.url, headers={"host": "evil.example"}).status_code == 403
+        assert http.post(f"{page.url}gradio_api/upload", files={"files": ("a.txt", b"x")}).status_code == 403
+        assert http.post(f"{page.url}gradio_api/call/send", json={"data": ["x"]}).status_code == 403
+        assert http.get(f"{page.url}gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
+        assert http.get(page.url).status_code == 200
 
 
 def test_a_password_is_asked_for_if_wanted(serve: Any) -> None:
     page = serve(answering("x"), opened=False, launch={"auth": ("ann", "secret")})
-    assert httpx2.get(f"{page.url}config").status_code == 401
-    assert httpx2.post(f"{page.url}gradio_api/queue/join", json={}).status_code == 401
+    with httpx2.Client(timeout=PATIENCE) as http:
+        assert http.get(f"{page.url}config").status_code == 401
+        assert http.post(f"{page.url}gradio_api/queue/join", json={}).status_code == 401

@@ -125,11 +125,12 @@ def test_a_deadline_that_is_no_number_of_seconds_stops_nobody(text: str, quick: 
         labels[lockdown.LABEL_DEADLINE] = labels[lockdown.LABEL_CREATED] = text
 
     made = [labelled(quick, change), labelled(quick, long_overdue)]
+    stays = [] if text == "-1e999" else made[:1]
     try:
-        assert {found.id for found in list_containers(quick)} >= set(made)
+        # What is overdue may be gone by now: whoever starts a sandbox on this engine collects garbage, too.
+        assert {found.id for found in list_containers(quick)} >= set(stays)
         collect_garbage(quick)
-        left = [found.id for found in list_containers(quick) if found.id in made]
-        assert left == ([] if text == "-1e999" else made[:1])
+        assert [found.id for found in list_containers(quick) if found.id in made] == stays
     finally:
         for one in made:
             remove_container(quick, one)
@@ -157,8 +158,10 @@ def test_one_of_an_owner_that_cannot_be_looked_for_goes_at_its_deadline(
 
 
 def started(config: Config) -> Container:
+    """Nobody connects to it, and it is still there at the end of a test that takes long."""
+
     async def start() -> Container:
-        return await Container.start(config, image_tag(), ())
+        return await Container.start(replace(config, lease=60.0), image_tag(), ())
 
     return asyncio.run(start())
 
@@ -219,7 +222,7 @@ def test_a_container_ends_at_its_lifetime_although_its_owner_lives(
     original = lockdown.create_body
 
     def brief(session: lockdown.Session, *args: Any) -> dict[str, Any]:
-        return original(replace(session, lifetime=3.0), *args)  # less than the setting may say
+        return original(replace(session, lifetime=10.0), *args)  # less than the setting may say
 
     monkeypatch.setattr(lockdown, "create_body", brief)
     sandbox = Sandbox(config=quick)

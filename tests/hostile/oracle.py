@@ -18,7 +18,7 @@ from tests.hostile.peer import honest
 from tests.hostile.stage import AnyScript, Played, Stage, stage
 
 DEADLINE = 20.0  # seconds within which every caller has an answer
-TURNS = 1.0  # seconds for tasks that have been cancelled to end
+TURNS = 10.0  # seconds for tasks that have been cancelled to end
 _OURS = str(Path(orchestrator.__file__).parent)
 MAX_MESSAGE = 1500  # characters of an error: a page, not a flood
 Act = Callable[[AsyncSandbox], Awaitable[object]]
@@ -75,7 +75,7 @@ async def _is_gone(sandbox: AsyncSandbox, attacker: Played) -> None:
 
 
 async def _is_well(sandbox: AsyncSandbox) -> None:
-    assert (await sandbox.run_code("6 * 7")).value == "6 * 7"
+    assert (await sandbox.run_code("6 * 7", timeout=DEADLINE)).value == "6 * 7"
 
 
 async def _is_another_after_a_reset(sandbox: AsyncSandbox) -> None:

@@ -11,7 +11,7 @@ from orchestrator.errors import CheckpointError, ProtocolViolation, SandboxDied,
 from orchestrator.sandbox import AsyncSandbox
 from tests.hostile.oracle import Act, in_stage, refused
 from tests.hostile.peer import Peer, Script, asked, finished, in_executing, in_hello, in_opening, output
-from tests.hostile.stage import Stage
+from tests.hostile.stage import SHORT_MARGIN, Stage
 
 # --------------------------------------------------------------------------------------------------------- silence
 
@@ -54,8 +54,8 @@ async def with_signs_of_life(peer: Peer) -> None:
 
 @pytest.mark.parametrize("script", [never, after_hello, after_challenge], ids=lambda script: script.__name__)
 def test_pro_08_who_falls_silent_while_it_starts_has_failed_to_start(script: Script) -> None:
-    text = refused(script, error=SandboxStartError, executions=0, start_timeout=1.0)
-    assert "did not come up within 1 s" in text
+    text = refused(script, error=SandboxStartError, executions=0, start_timeout=3.0)
+    assert "did not come up within 3 s" in text
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_pro_08_who_falls_silent_while_it_starts_has_failed_to_start(script: Scr
 )
 def test_pro_08_who_falls_silent_while_code_runs_has_died(script: Script) -> None:
     sent = 0 if script is after_ready else 1
-    text = refused(script, error=SandboxDied, executions=sent)
+    text = refused(script, error=SandboxDied, executions=sent, margin=SHORT_MARGIN)
     assert "did not answer in time" in text
 
 
@@ -108,7 +108,7 @@ def test_an_execution_that_nobody_waits_for_any_more_does_not_hang_on_one_that_g
         await events.aclose()
         await sandbox.run_code("2")
 
-    assert "reset" in refused(with_signs_of_life, leave, SandboxDied)
+    assert "reset" in refused(with_signs_of_life, leave, SandboxDied, margin=SHORT_MARGIN)
 
 
 # ---------------------------------------------------------------------------------------------------------- the end

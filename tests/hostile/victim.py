@@ -16,9 +16,10 @@ from typing import Any
 from orchestrator.errors import CellblockError
 from orchestrator.sandbox import AsyncSandbox
 from tests.hostile.bombs import BOMBS
-from tests.hostile.stage import GRACE, AnyScript, Played, stage
+from tests.hostile.stage import GRACE, SHORT_MARGIN, AnyScript, Played, stage
 
 CALM = "nothing at all"
+AMPLE = 20.0  # seconds for who behaves
 
 
 class PlayedApart(Played):
@@ -105,8 +106,8 @@ def _is_more(now: tuple[int, int], before: tuple[int, int]) -> bool:
 
 
 async def _main(folder: Path, name: str) -> dict[str, Any]:
-    with stage(folder, player=PlayedApart, start_timeout=20.0, grace=GRACE) as scene:
-        async with scene.sandbox(BOMBS[CALM].script) as neighbour:
+    with stage(folder, SHORT_MARGIN, PlayedApart, start_timeout=20.0, grace=GRACE) as scene:
+        async with scene.sandbox(BOMBS[CALM].script, timeout=AMPLE) as neighbour:
             await neighbour.run_code("1")
             await _attacked(scene, CALM)  # what is loaded and opened once has been
             held = _held()

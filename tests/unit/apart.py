@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import os
 import select
 import shutil
@@ -23,6 +24,9 @@ _DIE_WITH_PARENT = 1  # see prctl(2)
 _RECURSIVE, _PRIVATE = 0x4000, 0x40000  # see mount(2)
 # Root may read and write whatever its mode says; the runner may not.
 ORDINARY = 65534 if os.getuid() == 0 else os.getuid()
+# A child inherits what other tests have left as garbage. To finalise it there can hang: gRPC's wants threads that the
+# child has not.
+os.register_at_fork(after_in_child=gc.freeze)
 
 
 def apart(test: Callable[..., None]) -> Callable[..., None]:

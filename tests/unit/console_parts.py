@@ -236,6 +236,7 @@ class Console:
         self.run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(DEADLINE)
+        self._loop.close()
 
     def break_service(self) -> None:
         """The service is gone; the console is not."""

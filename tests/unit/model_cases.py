@@ -158,9 +158,10 @@ def streams_a_call(make: Make) -> None:
 
 def breaks_off(make: Make, broken: Answer, error: type[Exception], said: str) -> None:
     """A stream that broke in the middle of a reply is not begun again."""
+    seconds = 3.0 if broken.ending == "hold" else WAIT  # the first piece, too, has to come within them
     with serving(broken) as server:
         with pytest.raises(error, match=said):
-            streamed(make(server, timeout=1.0))
+            streamed(make(server, timeout=seconds))
         assert len(server.requests) == 1
 
 

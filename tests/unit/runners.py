@@ -168,7 +168,7 @@ class Grove:
     async def only(self, *pids: int) -> None:
         """Waits until these are the only runners."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 await until(lambda: self.alive() == set(pids))
         alive = self.alive()
         assert alive == set(pids), f"too many: {alive - set(pids)}, missing: {set(pids) - alive}"

@@ -30,9 +30,9 @@ from orchestrator.store import StoredToken
 DEADLINE = 20.0  # seconds for one test
 
 
-def run(test: Coroutine[Any, Any, Any]) -> Any:
+def run(test: Coroutine[Any, Any, Any], seconds: float = DEADLINE) -> Any:
     async def bounded() -> Any:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(seconds):
             return await test
 
     return asyncio.run(bounded())

@@ -214,7 +214,7 @@ def nothing_sent() -> None:
 
 def called(approve: Any, *args: Any, **kwargs: Any) -> tuple[Any, Calls]:
     async def case() -> tuple[Any, Calls]:
-        calls = Calls([send], Config(approval_timeout=0.05), approve=approve)
+        calls = Calls([send], Config(approval_timeout=DEADLINE), approve=approve)
         return await calls.call("send", *args, **kwargs), calls
 
     return in_loop(case())  # type: ignore[no-any-return]
@@ -296,9 +296,9 @@ def test_the_time_of_the_approver_is_not_the_tools(release: threading.Event) -> 
     """A tool has its own timeout, however long somebody thought before."""
 
     async def case() -> Any:
-        calls = Calls([send], Config(tool_timeout=0.05), approve=lambda request: release.wait(DEADLINE))
+        calls = Calls([send], Config(tool_timeout=2.0), approve=lambda request: release.wait(DEADLINE))
         number = await calls.begin("send", "anna")
-        await asyncio.wait(calls.calls.running, timeout=0.1)
+        await asyncio.wait(calls.calls.running, timeout=2.5)
         release.set()
         await calls.settled()
         return calls.answers[number].WhichOneof("outcome")

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.audit import chain
@@ -87,7 +87,6 @@ def broken_at(lines: list[bytes]) -> int:
     return found.broken.line
 
 
-@settings(deadline=None)
 @given(PLACES, st.data())
 def test_any_edit_is_found_where_it_is(place: int, data: st.DataObject) -> None:
     line = LOG[place]
@@ -103,7 +102,6 @@ def test_any_edit_is_found_where_it_is(place: int, data: st.DataObject) -> None:
     assert broken_at(lines) == place + 1
 
 
-@settings(deadline=None)
 @given(PLACES, st.integers(1, len(LOG)))
 def test_any_deletion_is_found_where_it_is(place: int, count: int) -> None:
     lines = LOG[:place] + LOG[place + count :]
@@ -118,7 +116,6 @@ def test_a_cut_end_is_found_only_by_who_has_kept_the_head() -> None:
     assert not report([], HEAD).holds
 
 
-@settings(deadline=None)
 @given(st.permutations(range(len(LOG))))
 def test_any_other_order_is_found_where_it_begins(order: list[int]) -> None:
     moved = [place for place, was in enumerate(order) if place != was]
@@ -127,7 +124,6 @@ def test_any_other_order_is_found_where_it_begins(order: list[int]) -> None:
         assert broken_at(lines) == moved[0] + 1
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(LOG)), st.sampled_from([*LOG, *OTHER, b"\n", b"{}\n", b"[]\n", b"null\n"]), st.booleans())
 def test_any_insertion_is_found_where_it_is(place: int, line: bytes, forged: bool) -> None:
     """Also that of a record which was made to follow."""
@@ -143,7 +139,6 @@ def test_any_insertion_is_found_where_it_is(place: int, line: bytes, forged: boo
     assert broken_at(lines) == place + (2 if could_stand else 1)
 
 
-@settings(deadline=None)
 @given(PLACES, st.text(max_size=3))
 def test_a_record_that_was_made_anew_breaks_the_chain_after_it(place: int, name: str) -> None:
     head = chain.parse(LOG[place - 1].rstrip()).head if place else Head()
@@ -161,7 +156,6 @@ def test_a_record_that_follows_and_counts_wrongly_is_found() -> None:
         assert broken_at([*LOG, line]) == len(LOG) + 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200) | st.sampled_from(LOG), max_size=12))
 def test_whatever_is_in_a_file_gets_a_report(lines: list[bytes]) -> None:
     found = report(line.replace(b"\n", b"") + b"\n" for line in lines)
@@ -210,7 +204,6 @@ def test_a_record_of_the_wrong_types_is_none_though_its_hash_is_right(changes: d
 # ---------------------------------------------------------------------------------------------------------- crashes
 
 
-@settings(deadline=None)
 @given(st.integers(0, 7), st.data())
 def test_a_torn_last_line_is_told_and_what_is_before_it_holds(place: int, data: st.DataObject) -> None:
     torn = LOG[place][: data.draw(st.integers(1, len(LOG[place]) - 2))]
@@ -220,7 +213,6 @@ def test_a_torn_last_line_is_told_and_what_is_before_it_holds(place: int, data: 
     assert "its writer died" in found.broken.reason
 
 
-@settings(deadline=None)
 @given(st.integers(0, 7), st.data())
 def test_a_torn_line_that_the_next_record_accounts_for_is_passed_over(place: int, data: st.DataObject) -> None:
     torn = LOG[place][: data.draw(st.integers(1, len(LOG[place]) - 2))]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.audit import AuditLog, Journal, chain, concern, records, records_of, service_records, verify
@@ -94,7 +94,6 @@ def test_the_kinds_are_named_after_the_classes() -> None:
     assert len({worst(kind).kind for kind in KINDS}) == len(KINDS)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=2000), st.lists(st.text(max_size=300), max_size=2 * MAX_ITEMS))
 def test_a_text_that_is_short_is_whole_and_a_long_one_is_cut(text: str, items: list[str]) -> None:
     kept = records._bounded(text)

@@ -26,10 +26,11 @@ from tests.unit.tool_calls import DEADLINE, EXECUTION, Calls, add, hanging, in_l
 def test_a_tool_that_takes_too_long_is_a_timeout_of_unknown_effect(release: threading.Event, is_async: bool) -> None:
     ended = threading.Event()
     hangs = hanging(release, is_async, ended)
+    hangs.timeout = 0.02  # type: ignore[attr-defined]
     name = hangs.__name__
 
     async def case() -> tuple[Any, ToolOutcome, int]:
-        calls = Calls([hangs, add], Config(tool_timeout=0.02))
+        calls = Calls([hangs, add])
         got = await calls.call(name)
         (outcome,) = calls.calls.ledger.ended
         release.set()

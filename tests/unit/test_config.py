@@ -39,7 +39,7 @@ def test_what_is_no_size_is_named(text: str) -> None:
         parse_size(text)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(max_size=12))
 def test_any_text_is_a_size_or_an_error(text: str) -> None:
     with suppress(ConfigError):

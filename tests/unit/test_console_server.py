@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.agents.event_json import event_to_json
-from orchestrator.console import ConsoleServer, shown
+from orchestrator.console import ConsoleServer, serving, shown
 from orchestrator.console.app import STATIC
 from orchestrator.console.asked import MAX_BODY
 from orchestrator.console.guard import HEADERS
@@ -452,11 +452,15 @@ def test_without_its_packages_it_says_which_extra_has_them() -> None:
     )
 
 
-def test_it_stops_at_once_though_streams_are_open(entered: Console) -> None:
+def test_it_stops_at_once_though_streams_are_open(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(serving, "STOP_SECONDS", 30)  # for what does not end by itself; read when it begins to serve
+    entered: Console = request.getfixturevalue("entered")
     run = entered.start("endless")
     with entered.stream(f"/api/runs/{run}/events") as lines:
         next(lines)
-        entered.run(asyncio.wait_for(entered.server.stop(), 2.0))
+        entered.run(asyncio.wait_for(entered.server.stop(), 15.0))
         assert list(lines)[-1].kind == "failed"
     with pytest.raises(ConnectionError):
         entered.get("/")

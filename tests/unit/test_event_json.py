@@ -81,7 +81,7 @@ def test_every_event_has_a_kind_and_every_kind_is_tried_here() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_events_come_back_as_they_were(kind: str) -> None:
     @given(ALL[KINDS[kind]])
-    @settings(max_examples=50, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=50, suppress_health_check=list(HealthCheck))
     def comes_back(event: RunEvent) -> None:
         line = event_to_json(event)
         assert b"\n" not in line
@@ -177,7 +177,7 @@ def test_bytes_that_are_no_event(data: bytes) -> None:
         ),
     ),
 )
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_json_is_an_event_or_refused(kind: str, fields: Mapping[str, Any]) -> None:
     with contextlib.suppress(AgentError):  # and nothing else
         event_from_dict({"kind": kind, **fields})

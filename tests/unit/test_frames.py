@@ -32,7 +32,7 @@ DIRECTIONS = {
     "to warden": TO_WARDEN,
 }
 TABLES = pytest.mark.parametrize("table", DIRECTIONS.values(), ids=DIRECTIONS)
-few = settings(deadline=None, max_examples=60)
+few = settings(max_examples=60)
 
 
 def legal_frames() -> st.SearchStrategy[list[tuple[int, bytes]]]:

@@ -24,7 +24,7 @@ def passed(approve: Any, code: str = "1 + 1") -> tuple[Any, list[Happening]]:
     async def record(happening: Happening) -> None:
         recorded.append(happening)
 
-    gate = Gate(Approver(approve, 0.05))
+    gate = Gate(Approver(approve, DEADLINE))
     return in_loop(gate.passed(ExecutionRequest(code, 30.0), record)), recorded
 
 

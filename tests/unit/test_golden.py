@@ -143,7 +143,7 @@ def test_a_system_call_filter_and_a_runtime_are_settings_like_others(answer: Any
         assert len(str(found)) < 3 * MAX_SHOWN
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.sampled_from(ASKED), OTHER)
 def test_any_change_of_any_setting_is_found(path: tuple[Any, ...], other: Any) -> None:
     asked = at(BODY, path)
@@ -160,7 +160,7 @@ def test_any_change_of_any_setting_is_found(path: tuple[Any, ...], other: Any) -
     assert set(named) & set(place_of(path))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from([path for path in ASKED if at(BODY, path) or path[-1] == "Init"]))
 def test_anything_that_was_asked_for_and_is_not_there_is_found(path: tuple[Any, ...]) -> None:
     changed = docker_20_10(BODY)
@@ -169,7 +169,7 @@ def test_anything_that_was_asked_for_and_is_not_there_is_found(path: tuple[Any, 
     assert differences(BODY, changed)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["CapAdd", "CapDrop", "SecurityOpt", "Mounts", "Devices"]),
     st.sampled_from(["SYS_ADMIN", "seccomp=unconfined", "apparmor=unconfined", {"Type": "bind", "Source": "/"}]),

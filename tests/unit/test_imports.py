@@ -72,7 +72,7 @@ def test_a_rule_allows_exactly_its_names(rule: str, allowed: list[str], denied: 
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(".".join)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(names, st.booleans()), max_size=4), names)
 def test_a_name_is_allowed_if_and_only_if_one_rule_says_so(rules: list[tuple[str, bool]], name: str) -> None:
     allowlist = Allowlist([rule + ".*" * tree for rule, tree in rules])

@@ -145,7 +145,7 @@ def test_what_tells_about_the_host_is_masked(path: str) -> None:
     assert "/proc/sys" in READONLY_PATHS
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(sessions, limits)
 def test_no_session_and_no_limits_change_a_restriction(session: Session, given_limits: Limits) -> None:
     body, golden = flat(create_body(session, given_limits)), flat(GOLDEN)
@@ -161,7 +161,7 @@ def test_no_session_and_no_limits_change_a_restriction(session: Session, given_l
         assert f"uid={session.runner_uid},gid={session.runner_uid},mode=0700" in options
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sessions, limits)
 def test_nothing_but_session_and_limits_is_looked_at(session: Session, given_limits: Limits) -> None:
     first = create_body(session, given_limits)
@@ -198,7 +198,7 @@ def test_a_user_id_is_the_only_thing_that_two_sessions_users_share_not() -> None
     }
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(limits)
 def test_what_holds_states_takes_no_process_from_user_code(given_limits: Limits) -> None:
     body = create_body(SESSION, given_limits)

@@ -18,7 +18,7 @@ from executor_image.supervisor.outbox import HIGH_WATER, LOW_WATER, MAX_MESSAGE_
 from orchestrator.sandbox.session import Session
 
 OUT, ERR = pb.Output.STREAM_STDOUT, pb.Output.STREAM_STDERR
-few = settings(deadline=None, max_examples=80)
+few = settings(max_examples=80)
 Emitted = list[tuple[int, bytes, int]]
 
 # ----------------------------------------------------------------------------------------- the runner's FrameWriter
@@ -232,7 +232,7 @@ def test_a_gap_another_execution_and_another_message_each_start_a_piece() -> Non
     ]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from([OUT, ERR]), st.integers(1, MAX_PIECE)), max_size=20))
 def test_pieces_grow_to_their_bound_and_nothing_is_lost(writes: list[tuple[int, int]]) -> None:
     outbox = Outbox(lambda _: None)

@@ -101,7 +101,7 @@ some_frames = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some_frames, st.lists(st.integers(0, 400), max_size=8))
 def test_frames_arrive_whole_wherever_they_were_cut(sent: list[tuple[int, bytes]], cuts: list[int]) -> None:
     stream = b"".join(pack(kind, body) for kind, body in sent)

@@ -101,7 +101,7 @@ def test_a_name_that_is_not_exactly_granted_is_denied(name: str) -> None:
     assert "not granted" in verdict.reason
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(max_size=500), st.integers(0, 10))
 def test_every_other_name_is_denied_in_few_words(name: str, before: int) -> None:
     verdict = POLICY.review(name, 0, Spent(before))

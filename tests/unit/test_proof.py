@@ -41,7 +41,7 @@ from orchestrator.sandbox import (
 MESSAGE_OVERHEAD = 4 << 10  # tags, lengths, numbers, a reason
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(min_size=32, max_size=32), st.sampled_from([b"host", b"executor"]), st.lists(st.binary(), max_size=3))
 def test_both_sides_prove_the_token_alike(token: bytes, label: bytes, nonces: list[bytes]) -> None:
     mine, theirs = channel.proof(token, label, *nonces), server.proof(token, label, *nonces)

@@ -239,7 +239,7 @@ def test_a_stream_ends_when_its_token_is_revoked(tmp_path: Path) -> None:
 def test_a_stream_ends_when_its_token_expires(tmp_path: Path) -> None:
     async def test() -> None:
         kept = tokens()
-        kept.put(GOOD, "app", "sandboxes", quotas={LIFETIME: NOW + 0.3})
+        kept.put(GOOD, "app", "sandboxes", quotas={LIFETIME: NOW + 2})
         async with serving(tmp_path, access(kept)) as served, served.remote() as channel:
             stub = rpc.SandboxesStub(channel)
             stream = aiter(stub.Execute(pb.Execution(key="endless"), metadata=bearer(GOOD)))

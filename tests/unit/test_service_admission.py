@@ -69,7 +69,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 4), st.integers(0, 9), ACTIONS)
 def test_whatever_is_asked_ended_and_cancelled_no_slot_is_lost_or_given_twice(
     slots: int, queue: int, actions: list[tuple[str, str, int]]
@@ -105,7 +105,7 @@ def _check(admission: Admission, works: list[Work], slots: int, queue: int) -> N
     assert not admission.waiting or admission.held == slots  # nobody waits while a slot is free
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 3), st.lists(st.sampled_from(NAMES), min_size=1, max_size=40), st.data())
 def test_a_slot_goes_to_who_waits_and_holds_the_fewest(slots: int, asking: list[str], data: st.DataObject) -> None:
     async def test() -> None:
@@ -127,7 +127,7 @@ def test_a_slot_goes_to_who_waits_and_holds_the_fewest(slots: int, asking: list[
     run(test())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=4))
 def test_one_slot_is_taken_in_turns(amounts: list[int]) -> None:
     """Of those who still have something to do nobody is served twice before all others are."""

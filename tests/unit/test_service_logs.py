@@ -138,7 +138,7 @@ def test_hostile_text_takes_no_time(part: str) -> None:
     assert time.process_time() - started < 2  # quadratic would be minutes
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_a_token_is_found_wherever_it_stands_alone(before: str, after: str) -> None:
     assert BEARER[4:] not in redacted(f"{before} {BEARER} {after}")
@@ -147,7 +147,7 @@ def test_a_token_is_found_wherever_it_stands_alone(before: str, after: str) -> N
 # ---------------------------------------------------------------------------------------------------------------- lines
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=200))
 def test_a_record_is_one_line_of_ascii_whatever_is_in_it(text: str) -> None:
     record = logging.LogRecord("a", logging.INFO, "f", 1, "%s", (text + "\r\n\x1b[2J\u2028",), None)

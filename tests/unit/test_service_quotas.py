@@ -106,7 +106,7 @@ def test_after_a_restart_what_was_used_today_is_known() -> None:
     run(test())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(ENDS)
 def test_what_an_execution_says_that_it_used_gives_nothing_back(seconds: float) -> None:
     async def test() -> None:
@@ -191,7 +191,7 @@ def test_a_long_run_is_noted_while_it_works(monkeypatch: pytest.MonkeyPatch) -> 
 # ---------------------------------------------------------------------------------------------------------- accounts
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["take", "free", "cpu", "day"]), st.floats(0, 50)), max_size=60))
 def test_an_account_never_has_more_than_its_quota(steps: list[tuple[str, float]]) -> None:
     limits, now, held = Quotas(sandboxes=3, cpu_seconds=100), NOON, 0
@@ -221,7 +221,7 @@ def test_an_account_never_has_more_than_its_quota(steps: list[tuple[str, float]]
         assert account.sandboxes == held <= 3
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.builds(
         Quotas,

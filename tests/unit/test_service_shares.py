@@ -151,7 +151,7 @@ def test_an_app_that_takes_nothing_of_what_it_is_told_keeps_the_service_from_not
             for call in calls:
                 call.cancel()
 
-    run(ask())
+    run(ask(), 120.0)  # of which a loaded machine needs some for so many messages
 
 
 def test_an_execution_that_waited_for_its_turn_is_refused_when_those_before_it_have_used_all_up() -> None:

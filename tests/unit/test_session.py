@@ -307,7 +307,7 @@ def test_an_execution_that_goes_back_to_one_that_has_not_been_is_illegal(restore
     refused(session, finished(2, status=7, state=2, restored_to=restored_to), "illegal end")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.binary(max_size=200), st.sampled_from(Phase))
 def test_whatever_parses_is_legal_or_a_violation(data: bytes, phase: Phase) -> None:
     message = pb.ExecutorMessage()

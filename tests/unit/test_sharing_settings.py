@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import CodeAgent, Limits, OpenAIServerModel, SandboxSettings, ToolCallingAgent
@@ -66,7 +66,6 @@ of_calling = common | {
 }
 
 
-@settings(deadline=None)  # the first one imports
 @given(
     st.fixed_dictionaries({}, optional=of_code),
     st.dictionaries(names, st.none() | st.floats(-9, 9) | st.lists(st.booleans())),
@@ -75,13 +74,11 @@ def test_any_settings_of_a_code_agent(arguments: dict[str, Any], parameters: dic
     _check_same(CodeAgent, arguments, parameters)
 
 
-@settings(deadline=None)  # the first one imports
 @given(st.fixed_dictionaries({}, optional=of_calling))
 def test_any_settings_of_a_tool_calling_agent(arguments: dict[str, Any]) -> None:
     _check_same(ToolCallingAgent, arguments, {})
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters(codec="utf-8"), max_size=200) | st.text("ab \n\t\r\x85\u2028\ufeff:#'\"|>-%{}\\", max_size=30)
 )

@@ -97,7 +97,7 @@ def test_a_name_is_a_str(name: Any) -> None:
         name_bytes(name)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.text(max_size=250))
 def test_any_text_is_a_name_or_none(name: str) -> None:
     try:
@@ -141,7 +141,7 @@ def test_a_checkpoint_is_shown_by_its_name_and_its_execution(checkpoint: Checkpo
     assert text in str(checkpoint)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(max_size=400), st.integers(0, (1 << 64) - 1), st.floats())
 def test_whatever_an_executor_says_becomes_plain_text_and_numbers(name: bytes, number: int, age: float) -> None:
     info = pb.CheckpointInfo(name=name, execution=number, parent=number, memory_bytes=number, age_seconds=age)

@@ -133,9 +133,9 @@ def test_the_program_sees_little_of_the_environment(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_call_that_takes_too_long_is_given_up_and_others_go_on() -> None:
-    with MCPClient(program("honest"), {"client_session_timeout_seconds": 0.5}) as listed:
+    with MCPClient(program("honest"), {"client_session_timeout_seconds": 3.0}) as listed:
         tools = by_name(listed)
-        with pytest.raises(TimeoutError, match=r"slow\(\) within 0.5 s"):
+        with pytest.raises(TimeoutError, match=r"slow\(\) within 3 s"):
             called(tools["slow"])
         assert called(tools["add"], [1]) == 1
 

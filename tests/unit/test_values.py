@@ -24,8 +24,8 @@ from orchestrator.sandbox.values import NDArray, Opaque, decode, encode
 from tests.unit.value_samples import Point, any_text, decode_arguments, integers, same, scalars, with_arrays
 from tests.unit.value_samples import values as portable
 
-some = settings(deadline=None, max_examples=120)
-few = settings(deadline=None, max_examples=60)
+some = settings(max_examples=120)
+few = settings(max_examples=60)
 OFFSET = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
 

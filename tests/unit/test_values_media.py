@@ -202,7 +202,7 @@ def test_media_that_are_not_what_they_say_are_a_violation(media: pb.Media) -> No
             decode_arguments(pb.Arguments(positional=pb.ValueList(items=[message])).SerializeToString())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 12), st.sampled_from(sorted(BEGINNINGS.values())), st.binary(max_size=30))
 def test_any_media_are_what_they_say_or_a_violation(format_: int, beginning: bytes, rest: bytes) -> None:
     message = pb.Value(media=pb.Media(format=format_, data=beginning + rest))  # type: ignore[arg-type]

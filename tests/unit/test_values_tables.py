@@ -251,7 +251,7 @@ def test_as_much_as_there_may_be() -> None:
     assert len(out(pd.DataFrame(np.zeros((1, 30_000)))).names) == 30_000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(any_text | st.integers(-(2**63), 2**63 - 1), st.lists(st.floats() | any_text), max_size=4))
 def test_any_table_of_the_host_arrives_as_a_dict_where_there_is_no_pandas(columns: dict[Any, list[Any]]) -> None:
     length = min(map(len, columns.values()), default=0)
@@ -368,7 +368,7 @@ def test_millions_of_columns_and_cells_are_refused_before_there_is_an_object_for
         decode(pb.Value(table=wide).SerializeToString())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(FRAMES)), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_table_with_a_piece_cut_out_is_plain_or_a_violation(name: str, a: int, b: int) -> None:
     data = values.encode_result([FRAMES[name]])

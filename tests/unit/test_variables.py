@@ -17,7 +17,7 @@ from tests.unit.value_samples import any_text, same, with_arrays
 names = st.text(st.characters(categories=("Ll", "Lu")), min_size=1, max_size=8).filter(str.isidentifier)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.dictionaries(any_text | names, with_arrays, max_size=4))
 def test_any_variables_arrive_as_they_are_or_are_refused(variables: dict[str, Any]) -> None:
     try:

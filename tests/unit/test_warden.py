@@ -170,7 +170,7 @@ processes = st.integers(1, 8).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(processes, st.sets(st.integers(0, 9), max_size=3))
 def test_a_descendant_is_whose_line_of_parents_has_a_root(found: tuple[Found, ...], roots: set[int]) -> None:
     parents = {process.pid: process.parent for process in found}
@@ -311,7 +311,7 @@ def test_what_cannot_be_killed_is_counted_as_left() -> None:
         before = processor_seconds(guard)
         assert sweep(channel) == (2, 1)  # this process is number 1: no signal of the namespace's ends it
         assert not runs(pid)
-        assert processor_seconds(guard) - before < 0.1, "waiting for a second is no work for a processor"
+        assert processor_seconds(guard) - before < 0.5, "waiting for a second is no work for a processor"
 
 
 def processor_seconds(pid: int) -> float:

@@ -244,7 +244,7 @@ def test_whatever_is_done_going_back_undoes_it(folder: Path) -> None:
         return above / "workspace"
 
     # Without shrinking, which takes longer than a child may; what a failing example did is short, and printed.
-    @settings(deadline=None, max_examples=40, database=None, phases=[Phase.generate])
+    @settings(max_examples=40, database=None, phases=[Phase.generate])
     @given(rounds, st.booleans())
     def check(rounds: list[tuple[list[Operation], bool, list[Operation], list[Operation]]], moved: bool) -> None:
         root = place()
