@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import array
 import select
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from executor_image.frames import INTERRUPT, TO_RUNNER, TOOL_RESULT, U32, U64, FrameReader, pack
 
 MAX_FDS = 3  # that come with one frame
+_LOOK_AGAIN_MS = 100  # for threads: what the main thread has read at an interrupt wakes no other
 _READ_SIZE = 64 << 10  # memory may be nearly used up when the next command is read
 
 
@@ -51,8 +53,8 @@ class Shield:
             act()
 
     def forget(self) -> None:
-        """Drops an interrupt that came too late to reach user code."""
-        self._late = None
+        """Drops an interrupt that came too late to reach user code, and what a handler of the code's left raised."""
+        self._depth, self._late = 0, None
 
 
 class Channel:
@@ -62,8 +64,9 @@ class Channel:
     reads the socket, for all; so a lone call, the usual case, costs no thread switch.
 
     All of it is shielded from the interrupt's signal, waiting too: the interrupt's frame, which comes before it, wakes
-    whoever reads, who wakes the others, and the main thread calls ``heed`` where everything is in order. What a signal
-    handler of the code's raises may come out anywhere; who was reading then takes over from itself.
+    whoever reads, who wakes the others, and the main thread calls ``heed`` where everything is in order. The others get
+    no result any more: the main thread may wait for their end. What a signal handler of the code's raises may come out
+    of any wait; who was reading then takes over from itself.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -74,13 +77,15 @@ class Channel:
         self._results: dict[int, bytes] = {}
         self._fds: deque[int] = deque()
         self._send_lock = threading.Lock()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entered and left in C: no handler of the code's comes between
+        self._changed = threading.Condition(self._lock)
         self._who_reads: int | None = None  # a thread
         self._read_lock = threading.Lock()
         self.shield = Shield()
         self.orphaned = False  # this process is a copy that user code has made: the channel is its original's
         self.interrupted = 0  # id of the execution that was to be interrupted last
-        self._is_unheeded = False  # that has arrived, and the main thread has not looked
+        self._interrupts = 0  # how many have come
+        self._is_unheeded = False  # one has arrived, and the main thread has not looked
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -117,13 +122,21 @@ class Channel:
         return self._commands.popleft()
 
     def receive_result(self, number: int, wanted: Callable[[], bool]) -> bytes | None:
-        """The result of the tool call of that number, or None as soon as it is not ``wanted`` any more."""
-        self._wait_until(lambda: number in self._results or not wanted())
+        """The result of the tool call of that number, or None as soon as it is not ``wanted`` any more.
+
+        In another thread than the main one an interrupt ends the wait like that, too.
+        """
+        before = self._interrupts
+
+        def is_given_up() -> bool:
+            return not wanted() or (self._interrupts != before and not self.shield.is_mine)
+
+        self._wait_until(lambda: number in self._results or is_given_up())
         return self._results.pop(number, None)
 
     def wake(self) -> None:
         """Has those who wait look again whether they still want to."""
-        with self._changed:
+        with self._lock:
             self._results.clear()
             self._changed.notify_all()
 
@@ -153,7 +166,7 @@ class Channel:
     def _is_so(self, true: Callable[[], bool]) -> bool:
         """At once, or after something has changed, which may be another thing."""
         me = threading.get_ident()
-        with self._changed:
+        with self._lock:
             if true():
                 return True
             if self._is_unheeded and self.shield.is_mine:  # another thread has read it
@@ -165,10 +178,10 @@ class Channel:
         try:
             poll = select.poll()
             poll.register(self._sock, select.POLLIN)
-            poll.poll()
+            poll.poll(None if self.shield.is_mine else _LOOK_AGAIN_MS)
             self.look()
         finally:
-            with self._changed:
+            with self._lock:
                 self._who_reads = None
                 self._changed.notify_all()
         return False
@@ -197,6 +210,9 @@ class Channel:
                     self._results[U32.unpack_from(body)[0]] = body
                 elif kind == INTERRUPT:
                     (self.interrupted,) = U64.unpack(body)
+                    self._interrupts += 1
                     self._is_unheeded = True
+                    if not self.shield.is_mine:  # whose signal may have come before it, and found nothing
+                        _thread.interrupt_main()
                 else:
                     self._commands.append((kind, body))

@@ -36,12 +36,13 @@ from executor_image.runner.workspace import BRANCHES, Workspace
 
 T = TypeVar("T")
 
-_settrace, _setprofile = sys.settrace, sys.setprofile  # as they are before any user code
+_settrace, _setprofile, _getsid, _sleep = sys.settrace, sys.setprofile, os.getsid, time.sleep  # before any user code
 _ALL_SIGNALS = frozenset(range(1, signal.NSIG)) - {32, 33}  # those two are the C library's own
 # Between two executions these come from checkpoints that were let go, and from timers that have been stopped.
 _STALE = frozenset({signal.SIGCHLD, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF})
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-# A copy that is stopped may then be lost to a kill(0, ...), which is told. Not a time: a machine that pauses has none.
+# Turns that a copy is waited for. Not a time: a machine that pauses has none. One that is stopped before may be lost to
+# a kill(0, ...) of the code's, which is told then.
 _TURNS = 2000
 _TURN = 50e-6  # seconds
 _FULL_COLLECTION_EVERY = 64  # copies; between them what was alive at an earlier one is not looked at
@@ -62,7 +63,7 @@ class Generation:
         self._armed_now = False  # what holds during an execution has not been put back yet
         self._mask: set[int] = set()  # signals that user code has blocked
         self._copies = 0
-        self._copy = 0  # pid of the last one, until it is known to be apart
+        self._fresh: list[int] = []  # pids of those that may not be apart yet
         self._copying = False  # a fork of ours is under way, not one of user code
         self._prepare_namespace(setup)
 
@@ -167,7 +168,8 @@ class Generation:
                 os._exit(0)
             self._take_over(theirs, fds[1:])
             return
-        self._copy = max(pid, 0)
+        if pid > 0:
+            self._fresh.append(pid)
         theirs.close()
         for fd in fds[1:]:
             os.close(fd)
@@ -176,20 +178,22 @@ class Generation:
         if not self._channel.readable():  # else somebody waits already
             self._interpreter.rehearse()
 
-    def _await_copy(self) -> None:
-        """Before code runs its copy is in a session of its own, though it may have had no turn on a processor yet."""
-        copy, self._copy = self._copy, 0
-        with suppress(OSError):  # it has ended, and has been waited for
-            for _ in range(_TURNS if copy else 0):
-                if os.getsid(copy) == copy:
-                    return
-                time.sleep(_TURN)
+    def _await_copies(self) -> None:
+        """Before code runs each is in a session of its own, though it may have had no turn on a processor yet."""
+        while self._fresh:
+            copy = self._fresh.pop()
+            with suppress(OSError):  # it has ended, and has been waited for
+                for _ in range(_TURNS):
+                    if _getsid(copy) == copy:
+                        break
+                    _sleep(_TURN)
 
     def _take_over(self, sock: socket.socket, pipes: list[int]) -> None:
         """This copy is needed: it gets commands of its own from now on."""
         self._channel.forget()
         self._channel = Channel(sock)
         self._channel.heed = self._on_interrupt
+        self._fresh = []  # they are the original's
         self._calls = Calls(self._channel)
         for target, pipe in enumerate(pipes, start=1):
             os.dup2(pipe, target)
@@ -208,7 +212,7 @@ class Generation:
     # --------------------------------------------------------------------------------------------------- executing
 
     def _execute(self, body: bytes) -> None:
-        self._await_copy()
+        self._await_copies()
         _reap()  # checkpoints that were let go: their numbers count as processes until then
         while signal.sigtimedwait(_STALE, 0):
             pass

@@ -37,7 +37,7 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE = 4 << 20
 READY_DEADLINE = 20.0  # seconds for a runner to start
 NONCE_BYTES = 32
-PARTING = 10.0  # seconds from a refusal to the container's end: why it was refused is to reach the host before
+PARTING = 3.0  # seconds from a refusal to the container's end: why it was refused is to reach the host before
 _Session = Session  # the class below has a method of that name
 
 
@@ -105,6 +105,7 @@ class Executor(executor_pb2_grpc.ExecutorServicer):
             await _converse(session, context)
         except HostViolation as error:
             outlives, parting = False, PARTING
+            session.kill()  # nothing runs for a host that cannot be understood
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
             if outlives and not session.spent:

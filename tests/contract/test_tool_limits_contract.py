@@ -138,6 +138,32 @@ def test_many_calls_that_are_cut_off_cost_no_state(make: Make) -> None:
             assert one.run_code("cut").state is State.KEPT, turn
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "await hang()",
+        "import asyncio\nawait asyncio.gather(*(hang() for _ in range(4)))",
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor() as pool: pool.submit(lambda: hang()).result()",
+        "import threading\nthread = threading.Thread(target=hang)\nthread.start()\ntry: thread.join()\n"
+        "finally: thread.join()",
+    ],
+    ids=["awaited", "several", "in a pool", "in a thread"],
+)
+def test_calls_in_other_threads_are_given_up_at_an_interrupt(make: Make, config: Config, code: str) -> None:
+    """Who is interrupted may wait for the end of these threads."""
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    imports = ["asyncio", "concurrent.futures", "threading"]
+    with make(tools=[hang], authorized_imports=imports, config=replace(config, grace=LONG_GRACE)) as one:
+        for turn in range(5):
+            execution = one.run_code(f"kept = {turn}\n{code}", timeout=0.5)
+            assert (execution.status, execution.state) == (Status.TIMEOUT, State.KEPT)
+            assert one.run_code("kept").value == turn
+
+
 def test_code_that_goes_on_without_waiting_for_its_tools_has_them_given_up(
     make: Make, release: threading.Event
 ) -> None:

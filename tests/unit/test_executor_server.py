@@ -38,7 +38,6 @@ def test_who_is_refused_hears_why_before_the_container_ends(
     async def main() -> None:
         ended = asyncio.Event()
         monkeypatch.setattr(server, "end", ended.set)
-        monkeypatch.setattr(server, "PARTING", 3.0)  # long enough for an answer, and not as long to wait for
         async with asyncio.timeout(DEADLINE):
             told = await _told(tmp_path, said, ended)
             assert told == (code, False)

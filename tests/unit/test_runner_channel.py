@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import socket
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from executor_image import frames
 from executor_image.runner import channel as module
 from executor_image.runner.channel import Channel
+from tests.waiting import eventually
 
 DEADLINE = 30.0  # seconds
 RESULT, COMMAND = (
@@ -62,23 +64,53 @@ def test_one_that_concerns_nobody_any_more_is_heeded_once(both: tuple[Channel, s
     assert heeded == [7]
 
 
-def test_one_that_another_thread_has_read_ends_the_wait_of_the_main_thread(
-    both: tuple[Channel, socket.socket],
+@pytest.fixture
+def signals() -> Iterator[list[int]]:
+    """Those that the main thread has been sent."""
+    sent: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: sent.append(number))
+    yield sent
+    signal.signal(signal.SIGINT, before)
+
+
+def reading(channel: Channel, results: list[bytes | None]) -> threading.Thread:
+    """A thread that waits for a result which does not come, and reads for all."""
+    thread = threading.Thread(target=lambda: results.append(channel.receive_result(2, lambda: True)))
+    thread.start()
+    eventually(lambda: channel._who_reads == thread.ident, "the thread reads")
+    return thread
+
+
+def test_one_that_another_thread_has_read_ends_both_waits(
+    both: tuple[Channel, socket.socket], signals: list[int]
 ) -> None:
-    """Whether that waits already or comes a moment later."""
+    """Whether the main thread waits already or comes a moment later; if it computes, it is sent the signal again."""
     channel, supervisor = both
     channel.heed = interrupted
-    for _ in range(200):
-        thread = threading.Thread(target=channel.receive_result, args=(2, lambda: channel.interrupted != 8))
-        thread.start()
+    results: list[bytes | None] = []
+    for turn in range(1, 201):
+        waiting = reading(channel, results)
         supervisor.sendall(INTERRUPT)
         with pytest.raises(KeyboardInterrupt):
             channel.receive_result(1, lambda: True)
-        supervisor.sendall(frames.pack(frames.INTERRUPT, frames.U64.pack(8)))  # ends the thread's wait, too
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
-        with pytest.raises(KeyboardInterrupt):
-            channel.receive_result(1, lambda: True)
+        waiting.join(DEADLINE)
+        assert results == [None] * turn
+    assert signals == [signal.SIGINT] * 200
+
+
+def test_a_thread_hears_of_one_that_the_main_thread_has_read(
+    both: tuple[Channel, socket.socket], signals: list[int]
+) -> None:
+    channel, supervisor = both
+    results: list[bytes | None] = []
+    for _ in range(50):
+        waiting = reading(channel, results)
+        before = channel._interrupts
+        supervisor.sendall(INTERRUPT)
+        while channel._interrupts == before:
+            channel.look()  # as the handler of the signal does; one of the two gets it
+        waiting.join(DEADLINE)
+        assert not waiting.is_alive()
 
 
 def raising_at(nth: int, names: set[str]) -> Callable[[FrameType, str, Any], Any]:

@@ -58,6 +58,7 @@ class RunPage {
     this.waiting = el("div.waiting", { hidden: true });
     this.view = new RunView((question, approved, reason) => post(`/api/runs/${id}/decide`, { question, approved, reason }));
     this.end = el("div.end");
+    this.turn = 0;
     this.root = el("div.run", {}, this.head, this.waiting, this.view.root, this.end);
   }
 
@@ -114,10 +115,10 @@ class RunPage {
   }
 
   async #renew() {
-    const before = this.run;
+    const mine = ++this.turn;
     try {
       const run = await get(`/api/runs/${this.id}`);
-      if (!this.signal.aborted && this.run === before && !ENDED.has(before.state)) this.setRun(run); // else it is older
+      if (!this.signal.aborted && mine === this.turn && !ENDED.has(this.run.state)) this.setRun(run); // else there is newer
       this.refresh();
     } catch { /* the stream says what is wrong, or opens again */ }
   }
@@ -131,6 +132,7 @@ class RunPage {
   setRun(run) {
     const wasEnded = this.run && ENDED.has(this.run.state);
     this.run = run;
+    this.turn += 1; // an answer that was asked for before tells nothing new
     const isLive = !ENDED.has(run.state);
     this.time = el("span");
     this.stop ??= button("Interrupt", () => post(`/api/runs/${this.id}/interrupt`), "danger"); // the stream says what comes of it
