@@ -46,6 +46,7 @@ class NamedSandbox(FakeSandbox):
         self._name, self.left = name, left
         self.back: list[Any] = []  # where it was taken back to
         self.count = left.last if left else 0
+        self.agent: CodeAgent | None = None
 
     async def _played(self, scripted: Scripted | Spent) -> AsyncGenerator[ExecutionEvent, None]:
         async with aclosing(super()._played(LOST if isinstance(scripted, Spent) else scripted)) as events:
@@ -117,7 +118,10 @@ def gone_on(path: Path, left: Left, *again: Scripted) -> tuple[RunResult, list[N
     """The answer of the next program, and its sandboxes. ``again`` is what a new one runs before that."""
     settings = NamedSettings(scripts=[[answered(1)], [*again, answered(1)]], left=left, names=["second"])
     made = CodeAgent([], ScriptedModel([step("end")]), sandbox=settings, record=path, verbosity_level=-1)
-    return made.resume(return_full_result=True), settings.made  # type: ignore[return-value]
+    result = made.resume(return_full_result=True)
+    for sandbox in settings.made:
+        sandbox.agent = made  # which would close it when it is garbage
+    return result, settings.made  # type: ignore[return-value]
 
 
 def test_a_run_goes_on_in_the_sandbox_that_it_had(path: Path) -> None:
