@@ -260,7 +260,6 @@ def _fresh_starts() -> list[Case]:
             held_by=Layer.CONTAINER,
             endings=(OK,),
             control=no_control("RES-04b's shows that they can be had elsewhere"),
-            may_spoil=True,  # on a busy machine it takes longer to end them all than it may
         ),
         case(
             "TKO-17",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import threading
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from orchestrator import Config, Limits, Sandbox
-from orchestrator.sandbox.folders import own_runtime_dir
+from orchestrator.sandbox.folders import own_runtime_dir, owner_of
 from orchestrator.sandbox.lockdown import Owner
 from tests.attacks.oracle import Held
 from tests.attacks.registry import CASES
@@ -48,15 +45,8 @@ def test_opening_and_closing_leaves_nothing(config: Config) -> None:
         storm()
     assert not (grown := Held.now().has_grown_since(before)), grown
     assert mine(config) == []
-    owners = [owner_in(path) for path in own_runtime_dir(config).glob("*/owner")]
+    owners = [owner_of(path) for path in own_runtime_dir(config).iterdir() if path.is_dir()]
     assert [owner for owner in owners if owner == str(Owner.me())] == [], "folders of sessions left behind"
-
-
-def owner_in(path: Path) -> str:
-    """Nothing, if it was another process's and has gone meanwhile."""
-    with suppress(FileNotFoundError):
-        return path.read_text()
-    return ""
 
 
 def test_the_others_finish_while_one_is_attacked(config: Config) -> None:
@@ -82,9 +72,8 @@ def test_the_others_finish_while_one_is_attacked(config: Config) -> None:
                 attacked.run_code(step.replace("{R}", "'there'"), timeout=0.5)
                 if not attacked.run_code("1 + 1").ok:  # nothing was left to go back to, and it said so
                     assert attacked.run_code("1 + 1").value == 2
-        by_then = list(counts)
-        eventually(lambda: all(map(operator.gt, counts, by_then)), lambda: f"{by_then}, {counts}", DEADLINE)
     finally:
         over.set()
         for thread in threads:
             thread.join(DEADLINE)
+    assert min(counts) > len(harm), counts

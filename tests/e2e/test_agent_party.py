@@ -172,7 +172,7 @@ def test_interrupt_stops_the_code_within_a_second_and_the_agent_goes_on() -> Non
 
         with pytest.raises(AgentInterrupted):
             watch()
-        assert time.monotonic() - stopped[0] < 10
+        assert time.monotonic() - stopped[0] < 1.0
         last = action_steps(agent)[-1]
         assert last.execution is not None
         assert last.execution.status is Status.INTERRUPTED
